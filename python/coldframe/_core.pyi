@@ -1,0 +1,216 @@
+"""The native core: pools of execution environments, and one supervisor that watches them all.
+
+Private: `coldframe` is the interface. Errors are raised as the classes of `coldframe.errors`, with the message alone;
+every wait releases the GIL and ends with `KeyboardInterrupt` on Ctrl-C, after killing what it waited for.
+"""
+
+from typing import Literal, TypedDict, final
+
+class BuildInfo(TypedDict):
+    """What build this is."""
+
+    version: str
+    profile: Literal["release", "debug"]
+    target: str
+
+class Protection(TypedDict):
+    """One protection, and what this host gives of it."""
+
+    protection: str
+    in_force: bool
+    detail: str
+    remedy: str | None
+
+class InterpreterSpec(TypedDict):
+    """A Python interpreter, as `coldframe._interpreter` describes it; paths are absolute and exist.
+
+    `site` directories that lie under no prefix are mounted as well, when packages are inherited.
+    """
+
+    executable: str
+    version: str
+    prefixes: list[str]
+    stdlib: list[str]
+    site: list[str]
+
+def build_info() -> BuildInfo:
+    """Return the version, the profile and the target of this build."""
+
+def doctor() -> list[Protection]:
+    """Return every protection with what this host gives; "strict" can be had when all are in force."""
+
+@final
+class Ticket:
+    """Cancels the one invocation that it is given to."""
+
+    def __new__(cls) -> Ticket:
+        """Make a ticket."""
+
+    def cancel(self) -> None:
+        """Kill the environment that runs the invocation, whose `invoke` then raises `CancelledError`.
+
+        Before the invocation has begun, it makes `invoke` raise at once; after it has ended, it does nothing.
+        """
+
+@final
+class Outcome:
+    """How one invocation ended, and what it took."""
+
+    @property
+    def kind(self) -> Literal["ok", "handler", "init", "timeout", "memory", "exit", "payload"]:
+        """The verdict."""
+    @property
+    def payload(self) -> bytes | None:
+        """The result as the environment sent it, when `kind` is "ok"; not checked to be JSON."""
+    @property
+    def error(self) -> bytes | None:
+        """Lambda's error JSON, when `kind` is not "ok"; not checked when it comes from the environment."""
+    @property
+    def request_id(self) -> str:
+        """A UUID."""
+    @property
+    def log(self) -> str:
+        """The output, between Lambda's START, END and REPORT lines."""
+    @property
+    def start(self) -> Literal["cold", "warm", "restored"]:
+        """How the environment came to be."""
+    @property
+    def duration_ms(self) -> float:
+        """Milliseconds from the event to the answer."""
+    @property
+    def billed_duration_ms(self) -> int:
+        """The same, rounded up."""
+    @property
+    def init_duration_ms(self) -> float | None:
+        """Milliseconds of initialisation; None when it had none."""
+    @property
+    def restore_duration_ms(self) -> float | None:
+        """Milliseconds of the restore; None when it had none."""
+    @property
+    def memory_mb(self) -> int:
+        """The cap, in MiB."""
+    @property
+    def max_memory_mb(self) -> int:
+        """The peak of the whole environment, in MiB."""
+    @property
+    def cpu_ms(self) -> float:
+        """Processor time of all processes, in milliseconds."""
+    @property
+    def throttled_ms(self) -> float:
+        """Milliseconds without a processor, for having used up the quota."""
+    @property
+    def log_dropped_bytes(self) -> int:
+        """Bytes of output that are not in the log."""
+    @property
+    def environment_id(self) -> str:
+        """Which environment it was."""
+
+@final
+class EnvironmentInfo:
+    """One environment, as it was when it was looked at."""
+
+    @property
+    def id(self) -> str:
+        """Its name, unique on this host."""
+    @property
+    def function(self) -> str:
+        """The name of its function."""
+    @property
+    def state(self) -> str:
+        """One of init, ready, busy, frozen and dead."""
+    @property
+    def pid(self) -> int:
+        """The process id of its init, as the host sees it."""
+    @property
+    def cgroups(self) -> dict[str, str]:
+        """The absolute path of its cgroup in each hierarchy."""
+    @property
+    def memory_mb(self) -> float:
+        """What it uses now, in MiB."""
+    @property
+    def created(self) -> float:
+        """When it was made, in seconds since the epoch."""
+    @property
+    def last_used(self) -> float:
+        """When its last invocation ended, in seconds since the epoch."""
+
+@final
+class Function:
+    """A function on one host, with a private copy of its code; made by `Host.function`."""
+
+    @property
+    def code_key(self) -> str:
+        """The content address of the code and the layers."""
+    def invoke(
+        self,
+        event: bytes,
+        *,
+        timeout_s: float | None,
+        client_context: bytes | None,
+        ticket: Ticket | None,
+        wait: bool,
+    ) -> Outcome:
+        """Run one invocation; `wait` says to wait for room instead of raising `ThrottledError`.
+
+        Raises `concurrent.futures.CancelledError` when the ticket was cancelled.
+        """
+    def isolation(self) -> dict[str, str]:
+        """Return every protection with what of it is in force."""
+    def close(self) -> None:
+        """Destroy the function's environments, now or when they have answered."""
+
+@final
+class Host:
+    """Owns environments; `coldframe.Host` has the meaning of the settings."""
+
+    def __new__(
+        cls,
+        *,
+        max_concurrency: int,
+        max_memory_mb: int | None,
+        idle_timeout_s: float,
+        freeze: bool,
+        freeze_after_ms: float,
+        cgroup: str | None,
+    ) -> Host:
+        """Make a host, and the supervisor of this process with the first one."""
+    def function(
+        self,
+        *,
+        name: str,
+        handler: str,
+        code: str,
+        layers: list[str],
+        interpreter: InterpreterSpec,
+        preload: list[str],
+        packages: Literal["inherit", "none"],
+        memory_mb: int,
+        timeout_s: float,
+        tmp_mb: int,
+        max_processes: int,
+        log_kb: int,
+        env: dict[str, str],
+        network: bool,
+        architecture: str | None,
+        isolation: Literal["strict", "available"],
+        reserved_concurrency: int | None,
+        reuse: bool,
+        proc: Literal["pid", "masked"],
+        noexec_tmp: bool,
+        runtime_dir: str,
+    ) -> Function:
+        """Check the description, read the code and the layers, and make a function."""
+    def prewarm(self, function: Function, n: int) -> None:
+        """Make `n` initialised environments of `function`."""
+    def environments(self) -> list[EnvironmentInfo]:
+        """Return the environments that belong to a function."""
+    @property
+    def parked(self) -> int:
+        """How many environments wait for a function."""
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+    def close(self) -> None:
+        """Destroy everything, and return when nothing is left."""
+    def forget(self) -> None:
+        """In a forked child: leave everything to the parent, and touch nothing, from now on and when collected."""

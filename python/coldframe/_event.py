@@ -1,0 +1,51 @@
+"""Events on their way in: from Python values to the JSON bytes that the core passes on unread."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from coldframe.errors import PayloadError
+
+MAX_EVENT_BYTES = 6_291_556
+"""Lambda's limit for a synchronous event: 6 MiB and 100 bytes."""
+
+# Made once: json.dumps makes a new encoder whenever it is called with arguments. NaN is allowed, as in Lambda.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def encode_event(event: Any) -> bytes:  # noqa: ANN401 - any JSON
+    """Return `event` as JSON, or raise `PayloadError` when it is none or too large."""
+    return _to_json(event, "the event")
+
+
+def encode_client_context(client_context: Mapping[str, Any] | None) -> bytes | None:
+    """Return `client_context` as a JSON object, or None without one."""
+    if client_context is None:
+        return None
+    if not isinstance(client_context, Mapping):
+        raise PayloadError(
+            f"the client context must be a mapping, as Lambda's is a JSON object, not {type(client_context).__name__}",
+            error_type="InvalidRequestContentException",
+        )
+    return _to_json(dict(client_context), "the client context")
+
+
+def _to_json(value: Any, what: str) -> bytes:  # noqa: ANN401 - any JSON
+    """Return `value` as compact JSON in UTF-8; `what` names it in errors."""
+    try:
+        body = _encode(value).encode("utf-8")
+    except RecursionError:
+        why = "it is nested too deeply; flatten it"
+    except UnicodeEncodeError as error:
+        bad = ascii(error.object[error.start : error.start + 1])
+        why = f"a text in it holds {bad}, half of a surrogate pair, which UTF-8 cannot express; repair the text"
+    except (TypeError, ValueError) as error:
+        why = f"{error}; convert it to dict, list, str, int, float, bool and None first"
+    else:
+        if len(body) <= MAX_EVENT_BYTES:
+            return body
+        why = f"it has {len(body):,} bytes of JSON and the limit is {MAX_EVENT_BYTES:,}; store it and pass its address"
+        raise PayloadError(f"{what} is too large: {why}", error_type="RequestTooLargeException")
+    raise PayloadError(f"{what} is not JSON: {why}", error_type="InvalidRequestContentException")

@@ -1,0 +1,370 @@
+"""Functions: a handler, its code and its limits, and every way to invoke it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import weakref
+from collections import deque
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from coldframe import _interpreter, _preload
+from coldframe._event import encode_client_context, encode_event
+from coldframe._future import InvocationFuture
+from coldframe._hardening import Hardening
+from coldframe._host import default_host
+from coldframe._invocation import from_outcome
+from coldframe._options import (
+    check_choice,
+    check_env,
+    check_handler,
+    check_layers,
+    check_name,
+    check_path,
+    check_timeout,
+    refuse_unfinished,
+)
+from coldframe.errors import ColdframeError, ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+
+    from coldframe import _core
+    from coldframe._host import Host
+    from coldframe._invocation import Invocation
+
+_RUNTIME = Path(__file__).with_name("_runtime")
+_NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
+_NO_MOUNTS: Mapping[str, Any] = MappingProxyType({})
+_DEFAULT_HARDENING = Hardening()
+
+
+class Function:
+    """A handler with its code and its limits; immutable. The code is read once, when the function is made.
+
+    A failed handler is a result of `invoke`, `submit`, `ainvoke` and `map`, and an exception of a call. What the caller
+    got wrong is raised by every form, by `submit` in the future.
+    """
+
+    _lazy = False
+    """Whether the code is read at the first use instead."""
+
+    def __init__(
+        self,
+        handler: str,
+        code: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        runtime: str | os.PathLike[str] = "python",
+        memory_mb: int = 128,
+        timeout_s: float = 3.0,
+        tmp_mb: int = 512,
+        max_processes: int = 1024,
+        log_kb: int = 1024,
+        env: Mapping[str, str] = _NO_VARIABLES,
+        layers: Sequence[str | os.PathLike[str]] = (),
+        architecture: Literal["x86_64", "arm64"] | None = None,
+        network: bool = False,
+        packages: Literal["inherit", "none"] = "inherit",
+        preload: Literal["auto"] | Sequence[str] = "auto",
+        isolation: Literal["strict", "available"] = "strict",
+        reserved_concurrency: int | None = None,
+        provisioned_concurrency: int = 0,
+        snapstart: bool = False,
+        reuse: bool = True,
+        mounts: Mapping[str, Any] = _NO_MOUNTS,
+        hardening: Hardening = _DEFAULT_HARDENING,
+        host: Host | None = None,
+    ) -> None:
+        """Make a function.
+
+        Args:
+            handler: Lambda's notation, `module.function`; `pkg/mod.function` and `pkg.mod.function` both work.
+            code: A directory, a single `.py` file or a `.zip`; it becomes `/var/task`.
+            name: Letters, digits, hyphens and underscores; None takes the name of the code.
+            runtime: "python" for the interpreter that embeds coldframe, or the path of another CPython, 3.9 or later.
+            memory_mb: Hard cap of the whole environment in MiB, 32 to 10,240. CPU follows it: 1,769 is one vCPU.
+            timeout_s: Seconds of wall clock for one invocation, above 0 and up to 900.
+            tmp_mb: Size of `/tmp` in MiB, 1 to 10,240; what is written there counts as memory.
+            max_processes: Processes and threads together.
+            log_kb: KiB of one invocation's output that are kept; the rest is counted.
+            env: Environment variables, beside Lambda's own; nothing of the host's environment enters.
+            layers: Up to five directories or `.zip` files, laid over one another in order under `/opt`.
+            architecture: "x86_64" or "arm64"; None is the host's.
+            network: False is an empty network with loopback only, True the host's.
+            packages: "inherit" makes the interpreter's installed packages readable, "none" hides them.
+            preload: Installed packages to import before the fork; "auto" reads them off the code's imports.
+            isolation: "strict" wants every protection, "available" takes what the host can do.
+            reserved_concurrency: Invocations of this function in flight at a time; None sets no limit of its own.
+            provisioned_concurrency: Not in this version; see `Host.prewarm`.
+            snapstart: Not in this version.
+            reuse: False gives every event a fresh environment.
+            mounts: Not in this version.
+            hardening: The few protections that are left to choose.
+            host: The host to run on; None is `default_host()`.
+
+        Raises:
+            ConfigurationError: The function cannot exist as it is described.
+            HostCapabilityError: The host lacks a protection, and `isolation` is "strict".
+        """
+        refuse_unfinished(
+            runtime=runtime, snapstart=snapstart, mounts=mounts, provisioned_concurrency=provisioned_concurrency
+        )
+        check_choice("architecture", architecture, ("x86_64", "arm64", None))
+        check_choice("packages", packages, ("inherit", "none"))
+        check_choice("isolation", isolation, ("strict", "available"))
+        if not isinstance(hardening, Hardening):
+            raise ConfigurationError(f"hardening must be a coldframe.Hardening, not {hardening!r}")
+        self.handler = check_handler(handler)
+        self.code = check_path("code", code)
+        self.name = check_name(name, self.code)
+        self._runtime = runtime
+        self._preload = preload
+        self._reserved = reserved_concurrency
+        self._host = host
+        self._spec: dict[str, Any] = {
+            "name": self.name,
+            "handler": self.handler,
+            "layers": check_layers(layers),
+            "packages": packages,
+            "memory_mb": memory_mb,
+            "timeout_s": check_timeout(timeout_s),
+            "tmp_mb": tmp_mb,
+            "max_processes": max_processes,
+            "log_kb": log_kb,
+            "env": check_env(env),
+            "network": network,
+            "architecture": architecture,
+            "isolation": isolation,
+            "reserved_concurrency": reserved_concurrency,
+            "reuse": reuse,
+            "proc": hardening.proc or "pid",
+            "noexec_tmp": hardening.noexec_tmp,
+            "runtime_dir": str(_RUNTIME),
+        }
+        self._closed = False
+        self._bound: tuple[_core.Host, _core.Function] | None = None
+        self._code_key: str | None = None
+        if not self._lazy:
+            self._live()
+
+    def __call__(
+        self,
+        event: Any = None,  # noqa: ANN401 - any JSON
+        *,
+        timeout_s: float | None = None,
+        client_context: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - whatever JSON the handler returned
+        """Invoke the function and return the payload; raise an `InvocationError` when the invocation failed."""
+        return self.invoke(event, timeout_s=timeout_s, client_context=client_context).unwrap()
+
+    def invoke(
+        self,
+        event: Any = None,  # noqa: ANN401 - any JSON
+        *,
+        timeout_s: float | None = None,
+        client_context: Mapping[str, Any] | None = None,
+    ) -> Invocation:
+        """Invoke the function and wait for the outcome; a failed handler is a result here, not an exception.
+
+        Args:
+            event: The handler's first argument, anything that JSON can express, at most 6,291,556 bytes of it.
+            timeout_s: Seconds for this invocation; None is the function's own.
+            client_context: What the handler finds as `context.client_context`.
+
+        Raises:
+            PayloadError: The event is not JSON, or too large.
+            ThrottledError: The host, or the function's reserved concurrency, has no room.
+            HostCapabilityError: The host cannot give the isolation that was asked for.
+        """
+        return self._call(encode_event(event), _options(timeout_s, client_context), None, wait=False)
+
+    def submit(
+        self,
+        event: Any = None,  # noqa: ANN401 - any JSON
+        *,
+        timeout_s: float | None = None,
+        client_context: Mapping[str, Any] | None = None,
+    ) -> InvocationFuture:
+        """Invoke the function in a thread of its own; like `invoke`, but everything is raised by the future.
+
+        The future is a `concurrent.futures.Future`. Cancelling it kills the environment, also while the handler runs.
+        """
+        return self._submit(event, timeout_s, client_context, wait=False)
+
+    async def ainvoke(
+        self,
+        event: Any = None,  # noqa: ANN401 - any JSON
+        *,
+        timeout_s: float | None = None,
+        client_context: Mapping[str, Any] | None = None,
+    ) -> Invocation:
+        """Do as `invoke`, for asyncio; cancelling the task kills the environment."""
+        import asyncio  # noqa: PLC0415 - slow to import, and loaded already where this is called
+
+        future = self.submit(event, timeout_s=timeout_s, client_context=client_context)
+        return await asyncio.wrap_future(future)
+
+    def map(
+        self,
+        events: Iterable[Any],
+        *,
+        timeout_s: float | None = None,
+        client_context: Mapping[str, Any] | None = None,
+    ) -> Generator[Invocation, None, None]:
+        """Invoke the function on every event, side by side, and yield the results in the order of the events.
+
+        It starts with the first result that is asked for, reads no further ahead than the host's `max_concurrency`
+        allows, and waits at that limit instead of raising `ThrottledError`. Leaving the loop early, or closing the
+        generator, cancels what is in flight.
+        """
+        limit = self.host.max_concurrency
+        window = limit if self._reserved is None else min(limit, self._reserved)
+        wait = window > 0  # with nothing reserved there is nothing to wait for
+        pending: deque[InvocationFuture] = deque()
+        try:
+            for event in events:
+                pending.append(self._submit(event, timeout_s, client_context, wait=wait))
+                while pending and (len(pending) >= window or pending[0].done()):
+                    result = pending[0].result()
+                    pending.popleft()
+                    yield result
+            while pending:
+                result = pending[0].result()
+                pending.popleft()
+                yield result
+        finally:
+            for future in pending:
+                future.cancel()
+
+    @property
+    def host(self) -> Host:
+        """The host that runs this function."""
+        if self._host is None:
+            self._host = default_host()
+        return self._host
+
+    @property
+    def isolation(self) -> Mapping[str, str]:
+        """Every protection, by name, and what of it is in force."""
+        return MappingProxyType(self._live().isolation())
+
+    def close(self) -> None:
+        """Retire the function's environments; it cannot be invoked afterwards. Does nothing the second time."""
+        self._closed = True
+        bound, self._bound = self._bound, None
+        if bound is not None:
+            self._finalizer()
+
+    def __enter__(self) -> Self:
+        """Return the function itself."""
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """Close the function."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Show the handler, the name and the limits that matter most."""
+        spec = self._spec
+        closed = "closed " if self._closed else ""
+        return (
+            f"<{closed}Function {self.name} ({self.handler}), memory_mb={spec['memory_mb']}, "
+            f"timeout_s={spec['timeout_s']:g}>"
+        )
+
+    def _submit(
+        self,
+        event: Any,  # noqa: ANN401 - any JSON
+        timeout_s: float | None,
+        client_context: Mapping[str, Any] | None,
+        *,
+        wait: bool,
+    ) -> InvocationFuture:
+        """Submit one invocation, which waits for room when `wait` says so."""
+        try:
+            body, options = encode_event(event), _options(timeout_s, client_context)
+            host = self.host
+        except ColdframeError as error:
+            failed = InvocationFuture()
+            failed.fail(error)
+            return failed
+        future = InvocationFuture(lambda ticket: self._call(body, options, ticket, wait=wait))
+        host._run(future, waiting=wait)
+        return future
+
+    def _call(
+        self, body: bytes, options: tuple[float | None, bytes | None], ticket: _core.Ticket | None, *, wait: bool
+    ) -> Invocation:
+        """Run one invocation: what every form comes down to."""
+        timeout_s, client_context = options
+        native = self._live()
+        outcome = native.invoke(body, timeout_s=timeout_s, client_context=client_context, ticket=ticket, wait=wait)
+        return from_outcome(outcome)
+
+    def _live(self) -> _core.Function:
+        """Return the native function, made anew when its host was: in a fork of the process that had it."""
+        bound, host = self._bound, self._host
+        if bound is not None and host is not None and bound[0] is host._native:
+            return bound[1]
+        return self._bind()
+
+    def _bind(self) -> _core.Function:
+        """Read the code and make the native function."""
+        host = self.host
+        with host._binding:
+            if self._closed:
+                raise ColdframeError(f"function {self.name!r} is closed; make a new one")
+            native_host = host._live()
+            if self._bound is not None and self._bound[0] is native_host:
+                return self._bound[1]
+            with self._source() as (code, origin):
+                if "interpreter" not in self._spec:
+                    self._spec.update(self._surroundings(code, origin))
+                try:
+                    native = native_host.function(code=code, **self._spec)
+                except (TypeError, OverflowError) as error:  # of the wrong type, or too large for the native side
+                    raise ConfigurationError(f"function {self.name!r}: {error}") from None
+            if self._code_key not in (None, native.code_key):
+                native.close()
+                raise ConfigurationError(
+                    f"the code of function {self.name!r} changed after the function was made, and before this process "
+                    "was forked off; make a new Function"
+                )
+            self._code_key = native.code_key
+            self._finalizer = weakref.finalize(self, _retire, native, os.getpid())
+            self._finalizer.atexit = False  # the host takes all environments with it
+            self._bound = native_host, native
+            return native
+
+    @contextlib.contextmanager
+    def _source(self) -> Iterator[tuple[str, str]]:
+        """Yield the path of the code while it is read, and the place it came from."""
+        yield self.code, self.code
+
+    def _surroundings(self, code: str, origin: str) -> dict[str, Any]:
+        """Return what the function needs of the interpreter and its packages."""
+        interpreter = _interpreter.describe(self._runtime, self._spec["packages"])
+        preload = _preload.resolve(
+            self._preload,
+            packages=self._spec["packages"],
+            handler=self.handler,
+            code=code,
+            origin=origin,
+            layers=self._spec["layers"],
+            interpreter=interpreter,
+        )
+        return {"interpreter": interpreter.spec(), "preload": list(preload)}
+
+
+def _options(timeout_s: float | None, client_context: Mapping[str, Any] | None) -> tuple[float | None, bytes | None]:
+    """Return the options of one call, checked and encoded."""
+    return None if timeout_s is None else check_timeout(timeout_s), encode_client_context(client_context)
+
+
+def _retire(native: _core.Function, pid: int) -> None:
+    """Retire the environments of a function, but not those of a parent process."""
+    if os.getpid() == pid:
+        native.close()

@@ -1,0 +1,31 @@
+"""The few protections that are left to the caller's choice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from coldframe.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Hardening:
+    """Switches of a function's isolation; everything else is always on.
+
+    `proc` is what `/proc` shows: "pid" is the environment's processes only, "masked" also cpuinfo, meminfo and the
+    like; None is the runtime's default, "pid" for Python. `noexec_tmp` forbids running programs from `/tmp`.
+    `on_unclean` says what follows when a restored environment cannot be trusted to be clean: "error" or a "cold" start.
+    """
+
+    proc: Literal["pid", "masked"] | None = None
+    noexec_tmp: bool = False
+    on_unclean: Literal["error", "cold"] = "error"
+
+    def __post_init__(self) -> None:
+        """Refuse values that mean nothing."""
+        if self.proc not in ("pid", "masked", None):
+            raise ConfigurationError(f'Hardening(proc={self.proc!r}): use "pid", "masked" or None')
+        if not isinstance(self.noexec_tmp, bool):
+            raise ConfigurationError(f"Hardening(noexec_tmp={self.noexec_tmp!r}): use True or False")
+        if self.on_unclean not in ("error", "cold"):
+            raise ConfigurationError(f'Hardening(on_unclean={self.on_unclean!r}): use "error" or "cold"')

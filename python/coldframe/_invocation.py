@@ -1,0 +1,111 @@
+"""What one invocation came to: its result or its error, its log, and what it cost."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from coldframe.errors import InvocationError, PayloadError
+
+if TYPE_CHECKING:
+    from coldframe import _core
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one invocation took, as Lambda's REPORT line has it and a little more.
+
+    `duration_ms` is the wall clock of the handler; `billed_duration_ms` the same in whole milliseconds, rounded up;
+    `init_duration_ms` is None when the environment was warm, and `restore_duration_ms` unless it was restored.
+    `memory_mb` is the cap and `max_memory_mb` the peak of the whole environment, both in MiB. `cpu_ms` is processor
+    time of all its processes, `throttled_ms` the time that it stood still for having used up its share, and
+    `log_dropped_bytes` how much output was over `log_kb` and is not in the log.
+    """
+
+    start: Literal["cold", "warm", "restored"]
+    duration_ms: float
+    billed_duration_ms: int
+    init_duration_ms: float | None
+    restore_duration_ms: float | None
+    memory_mb: int
+    max_memory_mb: int
+    cpu_ms: float
+    throttled_ms: float
+    log_dropped_bytes: int
+    environment_id: str
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Invocation:
+    """One event that went through one environment.
+
+    `payload` is what the handler returned, decoded from JSON (None when it failed), `error` says why it failed (None
+    when it did not), and `log` is the text of its stdout and stderr between Lambda's START, END and REPORT lines.
+    """
+
+    request_id: str
+    payload: Any
+    error: InvocationError | None
+    log: str
+    report: Report
+
+    @property
+    def ok(self) -> bool:
+        """Whether the handler returned."""
+        return self.error is None
+
+    def unwrap(self) -> Any:  # noqa: ANN401 - whatever JSON the handler returned
+        """Return the payload, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return self.payload
+
+    def __repr__(self) -> str:
+        """Show the verdict first, and no more of the payload than fits a line."""
+        verdict = f"payload={_short.repr(self.payload)}" if self.error is None else f"error={self.error!r}"
+        report = self.report
+        return (
+            f"Invocation(ok={self.ok}, {verdict}, request_id={self.request_id!r}, "
+            f"start={report.start!r}, duration_ms={report.duration_ms:.2f})"
+        )
+
+
+def from_outcome(outcome: _core.Outcome) -> Invocation:
+    """Return the core's `outcome` as an `Invocation`; a payload that is no JSON makes it a failed one."""
+    payload: Any = None
+    error: InvocationError | None = None
+    if outcome.kind == "ok":
+        try:
+            payload = json.loads((outcome.payload or b"").decode("utf-8"))
+        except (ValueError, RecursionError) as reason:
+            why = f"the response is not JSON that can be read here: {_explain(reason)}"
+            error = PayloadError(f"Runtime.MarshalError: {why}", error_type="Runtime.MarshalError", error_message=why)
+    else:
+        error = InvocationError.from_outcome(outcome.kind, outcome.error)
+    report = Report(
+        start=outcome.start,
+        duration_ms=outcome.duration_ms,
+        billed_duration_ms=outcome.billed_duration_ms,
+        init_duration_ms=outcome.init_duration_ms,
+        restore_duration_ms=outcome.restore_duration_ms,
+        memory_mb=outcome.memory_mb,
+        max_memory_mb=outcome.max_memory_mb,
+        cpu_ms=outcome.cpu_ms,
+        throttled_ms=outcome.throttled_ms,
+        log_dropped_bytes=outcome.log_dropped_bytes,
+        environment_id=outcome.environment_id,
+    )
+    invocation = Invocation(outcome.request_id, payload, error, outcome.log, report)
+    if error is not None:
+        error.invocation = invocation
+    return invocation
+
+
+def _explain(reason: ValueError | RecursionError) -> str:
+    """Return `reason` as a clause; the interpreter's own words for deep nesting do not mention nesting."""
+    return "it is nested too deeply" if isinstance(reason, RecursionError) else str(reason)

@@ -1,0 +1,171 @@
+"""The options of a function: their types, and the checks that need no look at the host."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+from coldframe.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from coldframe._hardening import Hardening
+    from coldframe._host import Host
+
+MAX_TIMEOUT_S = 900
+"""Lambda's limit for one invocation."""
+
+
+class FunctionOptions(TypedDict, total=False):
+    """The keyword arguments of `Function` but `code`, for those who pass them on."""
+
+    name: str | None
+    runtime: str | os.PathLike[str]
+    memory_mb: int
+    timeout_s: float
+    tmp_mb: int
+    max_processes: int
+    log_kb: int
+    env: Mapping[str, str]
+    layers: Sequence[str | os.PathLike[str]]
+    architecture: Literal["x86_64", "arm64"] | None
+    network: bool
+    packages: Literal["inherit", "none"]
+    preload: Literal["auto"] | Sequence[str]
+    isolation: Literal["strict", "available"]
+    reserved_concurrency: int | None
+    provisioned_concurrency: int
+    snapstart: bool
+    reuse: bool
+    mounts: Mapping[str, Any]
+    hardening: Hardening
+    host: Host | None
+
+
+# Lambda sets these itself, or has them set by nobody.
+_RESERVED = frozenset(
+    {
+        "_HANDLER",
+        "_X_AMZN_TRACE_ID",
+        "AWS_ACCESS_KEY",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_DEFAULT_REGION",
+        "AWS_EXECUTION_ENV",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+        "AWS_LAMBDA_FUNCTION_NAME",
+        "AWS_LAMBDA_FUNCTION_VERSION",
+        "AWS_LAMBDA_INITIALIZATION_TYPE",
+        "AWS_LAMBDA_LOG_GROUP_NAME",
+        "AWS_LAMBDA_LOG_STREAM_NAME",
+        "AWS_LAMBDA_RUNTIME_API",
+        "AWS_REGION",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "LAMBDA_RUNTIME_DIR",
+        "LAMBDA_TASK_ROOT",
+    }
+)
+_VARIABLE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def check_handler(handler: str) -> str:
+    """Return `handler` when it is in Lambda's notation for Python, `module.function`."""
+    if not isinstance(handler, str):
+        raise ConfigurationError(f"handler must be a text like 'app.handler', not {handler!r}")
+    module, dot, function = handler.rpartition(".")
+    if not dot or not module.strip("./") or not function or any(map(str.isspace, handler)) or "\0" in handler:
+        raise ConfigurationError(
+            f"handler {handler!r} is not in Lambda's notation, module.function: "
+            "write the module, a dot and the function's name, like 'app.handler'"
+        )
+    return handler
+
+
+def check_path(what: str, path: str | os.PathLike[str]) -> str:
+    """Return `path` as an absolute path; whether something is there is for the core to see."""
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigurationError(f"{what} must be a path, not {path!r}")
+    text = os.fspath(path)
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ConfigurationError(f"{what} must be a path as text, not {text!r}")
+    return os.path.abspath(text)
+
+
+def check_name(name: str | None, code: str) -> str:
+    """Return `name`, or one made of the name of the code's file or directory."""
+    if name is None:
+        stem = os.path.basename(code).split(".")[0]
+        return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-")[:64] or "function"
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigurationError(f"name={name!r}: use 1 to 64 letters, digits, hyphens and underscores")
+    return name
+
+
+def check_env(env: Mapping[str, str]) -> dict[str, str]:
+    """Return a copy of `env` when a Lambda function could have these variables."""
+    try:
+        variables = dict(env)
+    except (TypeError, ValueError):
+        raise ConfigurationError(f"env must map names to texts, not {env!r}") from None
+    for name, value in variables.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise ConfigurationError(f"env[{name!r}]={value!r}: names and values must be texts; write str(...)")
+        if name in _RESERVED:
+            raise ConfigurationError(f"env[{name!r}]: this name is reserved by Lambda; choose another")
+        if not _VARIABLE.fullmatch(name):
+            raise ConfigurationError(f"env[{name!r}]: a name is a letter followed by letters, digits and underscores")
+        if "\0" in value or not _is_utf8(value):
+            raise ConfigurationError(f"env[{name!r}]: the value holds a NUL or half of a surrogate pair; remove it")
+    return variables
+
+
+def check_layers(layers: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """Return the paths of the layers, in order."""
+    if isinstance(layers, str | bytes | os.PathLike):
+        raise ConfigurationError(f"layers must be a list of paths; write layers=[{layers!r}]")
+    try:
+        return [check_path("a layer", layer) for layer in layers]
+    except TypeError:
+        raise ConfigurationError(f"layers must be a list of paths, not {layers!r}") from None
+
+
+def check_choice(name: str, value: object, choices: tuple[str | None, ...]) -> None:
+    """Refuse a `value` that is none of the `choices`."""
+    if not isinstance(value, str | None) or value not in choices:
+        raise ConfigurationError(f"{name}={value!r}: use {' or '.join(map(repr, choices))}")
+
+
+def check_timeout(timeout_s: float) -> float:
+    """Return `timeout_s` when an invocation may take so many seconds."""
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s <= MAX_TIMEOUT_S:
+        raise ConfigurationError(f"timeout_s={timeout_s!r}: use seconds above 0 and up to {MAX_TIMEOUT_S}")
+    return float(timeout_s)
+
+
+def refuse_unfinished(
+    *, runtime: object, snapstart: object, mounts: Mapping[str, Any], provisioned_concurrency: int
+) -> None:
+    """Refuse what is named by the interface but not in this version, rather than ignore it."""
+    if runtime == "provided":
+        raise ConfigurationError('runtime="provided": this version of coldframe runs Python handlers only')
+    if snapstart:
+        raise ConfigurationError("snapstart=True: this version of coldframe cannot do it yet; leave it out")
+    if mounts:
+        raise ConfigurationError("mounts: this version of coldframe cannot mount host directories yet; leave them out")
+    if provisioned_concurrency:
+        raise ConfigurationError(
+            f"provisioned_concurrency={provisioned_concurrency!r}: this version of coldframe cannot keep environments "
+            "ready on its own; call host.prewarm(fn, n) ahead of need"
+        )
+
+
+def _is_utf8(text: str) -> bool:
+    """Return whether `text` can be written as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,164 @@
+"""The life of one execution environment: initialise once, then answer one invocation after the other."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import sys
+import time
+import traceback
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from . import errors, inside, wire
+from .context import LambdaContext
+from .handler import forget_shadowed, load
+from .logs import Logs
+from .marshalling import MAX_RESPONSE_BYTES, TOO_LARGE, dumps, marshal, unmarshal
+from .output import Output, write
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+CONTROL_FD = 3
+
+_REQUEST_ID_BYTES = 36
+_DEADLINE_AND_CLIENT = struct.Struct("<QI")
+_CLIENT_START = _REQUEST_ID_BYTES + _DEADLINE_AND_CLIENT.size
+_TRACE_ID = "_X_AMZN_TRACE_ID"
+_LONGEST_MESSAGE = 65_536
+
+# Bound here, so that a handler that replaces them in `os` cannot keep the process from ending.
+_exit = os._exit
+_getpid = os.getpid
+
+
+def main(environment: Environment | None = None) -> NoReturn:
+    """Serve the control socket at descriptor 3 until the supervisor hangs up, then end the process."""
+    status = 1
+    try:
+        (environment or Environment(sys.modules.keys(), sys.path)).run()
+    except wire.HungUp:
+        status = 0
+    except OSError:
+        pass  # descriptor 3 was closed or replaced by the handler, which then has nothing to answer on
+    except BaseException:  # noqa: BLE001 - a signal handler of the handler's, or a bug of ours: say so and end
+        traceback.print_exc()
+    finally:
+        _exit(status)
+
+
+class Environment:
+    """The state between invocations."""
+
+    def __init__(self, settled: Collection[str], standard_library: Sequence[str]) -> None:
+        """Make all that can be made before the function is known, and take over the streams.
+
+        `settled` names the modules that stay loaded whatever the code provides, and `standard_library` the folders of
+        the standard library. A zygote makes this before it forks: what exists already costs its children no pages.
+        """
+        self._settled = frozenset(settled)
+        self._standard_library = list(standard_library)
+        self._channel = wire.Channel(CONTROL_FD)
+        self._output = Output()
+        self._function: dict[str, Any] = {}
+
+    def run(self) -> NoReturn:
+        """Initialise, then answer invocations for ever."""
+        self._pid = _getpid()
+        self._initialise()
+        while True:
+            self._invoke()
+
+    def _initialise(self) -> None:
+        """Wait for INIT, become that function's environment, and import its handler."""
+        kind, token, body = self._channel.receive()
+        if kind != wire.INIT:
+            message = f"message {kind} came before INIT"
+            raise wire.ProtocolError(message)
+        self._function = json.loads(str(body, "utf-8"))
+        try:
+            self._prepare()
+            self._handler = load(self._function["handler"])
+        except SystemExit as leaving:
+            self._leave(leaving)
+        except BaseException as error:  # noqa: BLE001 - whatever the user's module raises is the answer
+            self._answer(wire.INIT_ERROR, token, self._report(error, ""))
+            self._channel.receive()  # the supervisor ends the environment now
+            _exit(1)
+        self._answer(wire.READY, token, b"")
+
+    def _prepare(self) -> None:
+        """Make the interpreter look as Lambda's does to a handler."""
+        os.environ.clear()
+        os.environ.update(self._function["env"])
+        time.tzset()
+        self._logs = Logs(os.environ)
+        task = os.environ.get("LAMBDA_TASK_ROOT", "/var/task")
+        runtime = os.environ.get("LAMBDA_RUNTIME_DIR", "/var/runtime")
+        version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+        own = [task, f"/opt/python/lib/{version}/site-packages", "/opt/python"]
+        sites = [*self._function.get("sys_path", ()), *self._function.get("packages", ())]
+        sys.path[:] = dict.fromkeys((*own, runtime, *self._standard_library, *sites))
+        sys.argv = [f"{runtime}/bootstrap.py"]
+        if sys.version_info >= (3, 10):
+            sys.orig_argv = [sys.executable, *sys.argv]
+        sys.dont_write_bytecode = True  # the code is read-only; trying costs time
+        sys.modules["__main__"] = ModuleType("__main__")
+        forget_shadowed(own, self._settled)
+        inside.install()
+
+    def _invoke(self) -> None:
+        """Wait for an event, run the handler on it, and answer."""
+        kind, token, body = self._channel.receive()
+        if kind != wire.INVOKE:
+            message = f"message {kind} came where INVOKE was due"
+            raise wire.ProtocolError(message)
+        request_id = str(body[:_REQUEST_ID_BYTES], "ascii")
+        self._logs.begin(request_id)
+        try:
+            deadline_ns, client_bytes = _DEADLINE_AND_CLIENT.unpack_from(body, _REQUEST_ID_BYTES)
+            start = _CLIENT_START + client_bytes
+            context = LambdaContext(request_id, deadline_ns, self._function, bytes(body[_CLIENT_START:start]))
+            event = unmarshal(body[start:])
+            del body  # six megabytes, perhaps, which the handler may want
+            answer = marshal(self._handler(event, context))
+            kind = wire.RESPONSE
+            if len(answer) > MAX_RESPONSE_BYTES:
+                kind, answer = wire.ERROR, TOO_LARGE
+        except SystemExit as leaving:
+            self._leave(leaving)
+        except BaseException as error:  # noqa: BLE001 - whatever the handler raises is the answer
+            kind, answer = wire.ERROR, self._report(error, request_id)
+        self._answer(kind, token, answer)
+        # After the answer, so that no invocation waits for it: there is no trace id in the next one either.
+        if _TRACE_ID in os.environ:
+            del os.environ[_TRACE_ID]
+
+    def _answer(self, kind: int, token: int, body: bytes) -> None:
+        """Send an answer, with all output before it."""
+        self._output.flush()
+        if _getpid() != self._pid:
+            _exit(0)  # a child that the handler forked came back here: the answer is its parent's to give
+        self._channel.send(kind, token, body)
+
+    def _report(self, error: BaseException, request_id: str) -> bytes:
+        """Log `error`, and return its payload."""
+        payload = errors.payload(error, request_id)
+        self._logs.error(payload)
+        body = dumps(payload)
+        if len(body) > MAX_RESPONSE_BYTES:
+            payload["errorMessage"] = payload["errorMessage"][:_LONGEST_MESSAGE] + "… (cut: the message was too large)"
+            payload["stackTrace"] = []
+            body = dumps(payload)
+        return body
+
+    def _leave(self, leaving: SystemExit) -> NoReturn:
+        """End the process as `sys.exit` would, but without the finalisation of the interpreter, which may never end."""
+        code = 0 if leaving.code is None else leaving.code
+        if not isinstance(code, int):
+            write(f"{code}\n")
+            code = 1
+        self._output.flush()
+        _exit(code & 0xFF)

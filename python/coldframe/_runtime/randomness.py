@@ -1,0 +1,51 @@
+"""Fresh random state for a process that was forked from a zygote.
+
+`random` reseeds itself after a fork, and OpenSSL and everything on os.urandom need nothing. The rest of the well-known
+state is renewed here, since it is cached for ever or watches the process id, which is the same in every environment.
+Generators that a package made while it was preloaded cannot be found: `os.register_at_fork(after_in_child=...)` is
+their hook.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+_SEED_BYTES = 32
+
+
+def renew() -> None:
+    """Renew the random state of the modules that are loaded."""
+    for name, renew_one in (
+        ("numpy.random", _numpy),
+        ("uuid", _uuid),
+        ("tempfile", _tempfile),
+        ("multiprocessing.process", _multiprocessing),
+    ):
+        module: Any = sys.modules.get(name)
+        if module is not None:
+            try:
+                renew_one(module)
+            except Exception as error:  # noqa: BLE001 - a version with other internals
+                # Serving with shared state would be a leak in silence.
+                print(f"the random state of {name} cannot be renewed: {error}", file=sys.stderr)  # noqa: T201
+                os._exit(1)
+
+
+def _numpy(module: Any) -> None:  # noqa: ANN401
+    module.seed(list(memoryview(os.urandom(_SEED_BYTES)).cast("I")))
+
+
+def _uuid(module: Any) -> None:  # noqa: ANN401
+    module._last_timestamp = None  # noqa: SLF001
+    module._node = None  # noqa: SLF001
+
+
+def _tempfile(module: Any) -> None:  # noqa: ANN401
+    module._name_sequence = None  # noqa: SLF001
+    module.tempdir = None
+
+
+def _multiprocessing(module: Any) -> None:  # noqa: ANN401
+    module.current_process().authkey = os.urandom(_SEED_BYTES)

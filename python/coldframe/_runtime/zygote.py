@@ -1,0 +1,138 @@
+"""A zygote: an interpreter that has imported what its environments need, and forks one whenever it is asked to.
+
+It never runs the code of a function. It has one thread, or refuses to serve: a fork copies only the thread that forks,
+and whatever another one held locked stays locked. The fork itself and all of the isolation happen in native code;
+Python comes back to life in the child, when there is nothing left to lock down.
+
+Packages and handlers that keep state which must differ from one environment to the next use
+`os.register_at_fork(after_in_child=...)`: its hooks run in every environment, before the handler is imported.
+"""
+
+from __future__ import annotations
+
+import builtins
+import gc
+import importlib
+import json
+import os
+import site
+import sys
+from typing import Any, NoReturn
+
+from . import environment, randomness
+
+_THREAD_COUNTS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+def main(config: dict[str, Any]) -> NoReturn:
+    """Prepare, report on the control socket, then serve; ends the process, in the zygote and in every environment.
+
+    `config` has `sys_path` (the folders of the standard library and of the installed packages), `prefix` (sys.prefix,
+    or None), `preload` (names of modules), `library` (path of the native library) and `control` (the descriptor that
+    requests come in on).
+    """
+    try:
+        _serve(config)
+    except BaseException:  # noqa: BLE001 - nothing may unwind into the interpreter's finalisation
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(1)
+
+
+def _serve(config: dict[str, Any]) -> NoReturn:
+    """Do what `main` says, with exceptions."""
+    standard_library = _standard_library()
+    sys.path[:] = config["sys_path"]
+    if config.get("prefix"):
+        sys.prefix = sys.exec_prefix = config["prefix"]
+    os.environ.update(dict.fromkeys(_THREAD_COUNTS, "1"))
+    _add_site_builtins()
+    # Lambda's runtime has these loaded too, before any code of a function: they cannot be shadowed there either.
+    settled = frozenset(sys.modules)
+
+    refused = _preload(config["preload"])
+    try:
+        native, python = _load(config["library"])
+    except Exception as error:  # noqa: BLE001 - an interpreter without ctypes, or a library of another architecture
+        refused = refused or {"ctypes": f"loading the native library raised {type(error).__name__}: {error}"}
+    _flush()
+    made = environment.Environment(settled, standard_library)
+    gc.collect()
+    gc.freeze()  # a collection in an environment then touches none of these pages
+    _report(config["control"], refused)
+    if refused:
+        os._exit(1)
+
+    python.PyOS_BeforeFork()
+    if native.coldframe_serve(config["control"]) != 0:
+        os._exit(0)  # the supervisor hung up
+    python.PyOS_AfterFork_Child()
+    randomness.renew()
+    environment.main(made)
+
+
+def _standard_library() -> list[str]:
+    """Return the folders of the standard library: all that an interpreter started with -I -S has on its path."""
+    runtime = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120 - no pathlib in here
+    return [folder for folder in sys.path if folder not in ("", runtime)]
+
+
+def _add_site_builtins() -> None:
+    """Add the builtins that `-S` leaves out and handlers expect: exit, quit, help, copyright, credits, license."""
+    if not hasattr(builtins, "exit"):
+        site.setquit()
+        site.setcopyright()
+        site.sethelper()
+
+
+def _preload(names: list[str]) -> dict[str, str]:
+    """Import the modules `names`; return the first that makes this process unfit to fork, with the reason."""
+    for name in names:
+        try:
+            importlib.import_module(name)
+            threads = _threads()
+        except BaseException as error:  # noqa: BLE001 - a package may raise anything, and even try to exit
+            return {name: f"importing it raised {type(error).__name__}: {error}"}
+        if threads != 1:
+            return {name: f"importing it left {threads} threads running, and a process is forked safely only with one"}
+    return {}
+
+
+def _threads() -> int:
+    """Return the number of threads of this process, also of those that Python knows nothing about."""
+    return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - no pathlib in here
+
+
+def _load(path: str) -> tuple[Any, Any]:
+    """Return the native library and the interpreter's own functions; calls into both keep the GIL."""
+    import ctypes  # noqa: PLC0415 - after the preloads, and only here: environments have no use for it
+
+    native = ctypes.PyDLL(path)
+    native.coldframe_serve.argtypes = [ctypes.c_int]
+    native.coldframe_serve.restype = ctypes.c_int
+    for function in (ctypes.pythonapi.PyOS_BeforeFork, ctypes.pythonapi.PyOS_AfterFork_Child):
+        function.argtypes = []
+        function.restype = None
+    return native, ctypes.pythonapi
+
+
+def _flush() -> None:
+    """Write out what the preloads printed: left in a buffer, it would come out of every environment."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
+def _report(control: int, refused: dict[str, str]) -> None:
+    """Tell the supervisor what became of this zygote."""
+    report: dict[str, Any] = {"ready": not refused, "refused": refused}
+    if not refused:
+        report["python"] = ".".join(map(str, sys.version_info[:3]))
+        report["threads"] = _threads()
+    os.write(control, json.dumps(report).encode())

@@ -1,0 +1,394 @@
+//! Control groups: the limits of an environment, and what freezes and kills it, wherever this host keeps them.
+//!
+//! A controller lives in the version 2 tree or in a version 1 hierarchy of its own; freezing and killing come from the
+//! version 2 tree whenever one is mounted, even with no controllers in it (`cgroup.freeze`: kernel 5.2, `cgroup.kill`:
+//! 5.14). [`Layout`] looks at the host, [`Groups`] is what this process made below its own cgroup, and [`Cgroup`] is
+//! one environment's.
+
+mod layout;
+mod v1;
+mod v2;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+pub use layout::{Controller, Layout};
+
+/// Where one controller's files of one cgroup lie.
+#[derive(Clone, Debug)]
+enum Place {
+    V1(PathBuf),
+    V2(PathBuf),
+}
+
+impl Place {
+    fn path(&self) -> &Path {
+        match self {
+            Self::V1(path) | Self::V2(path) => path,
+        }
+    }
+}
+
+/// The cgroups that this process made below its own, one in every hierarchy that it uses.
+#[derive(Debug)]
+pub struct Groups {
+    unified: Option<PathBuf>,
+    places: BTreeMap<Controller, Place>,
+    freezer: Option<PathBuf>,
+}
+
+impl Groups {
+    /// Makes a cgroup called `name` below the caller's own wherever `layout` found something to use.
+    pub fn new(layout: &Layout, name: &str) -> Result<Self> {
+        layout.make_room()?;
+        let unified = layout.unified.as_ref().filter(|_| layout.unified_writable()).map(|own| own.join(name));
+        let mut groups = Self { unified, places: BTreeMap::new(), freezer: None };
+        if let Some(path) = &groups.unified {
+            make(path)?;
+        }
+        for (&controller, place) in layout.controllers() {
+            let place = match place {
+                layout::Home::Unified => {
+                    let path = groups.unified.clone().ok_or_else(|| {
+                        Error::HostCapability("the version 2 cgroup tree is not writable".into())
+                    })?;
+                    write(&path.join("cgroup.subtree_control"), &format!("+{}", controller.name()))?;
+                    Place::V2(path)
+                }
+                layout::Home::Legacy(own) => {
+                    let path = own.join(name);
+                    make(&path)?;
+                    Place::V1(path)
+                }
+            };
+            groups.places.insert(controller, place);
+        }
+        if let Some(own) = layout.freezer.as_ref().filter(|_| groups.unified.is_none()) {
+            let path = own.join(name);
+            make(&path)?;
+            groups.freezer = Some(path);
+        }
+        Ok(groups)
+    }
+
+    /// Every directory that this made, for those who clean up after a dead owner.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let mut paths: Vec<PathBuf> = self.unified.iter().chain(&self.freezer).cloned().collect();
+        paths.extend(self.places.values().map(|place| place.path().to_path_buf()));
+        paths.sort();
+        paths.dedup();
+        paths
+    }
+
+    /// A cgroup for one environment or zygote. `zygote` may then put children into it without any capability: the
+    /// kernel wants write access to `cgroup.procs` of the target and of the common ancestor.
+    pub fn create(&self, name: &str, zygote: Option<u32>) -> Result<Cgroup> {
+        let below = |path: &PathBuf| -> Result<PathBuf> {
+            let path = path.join(name);
+            make(&path)?;
+            Ok(path)
+        };
+        let mut cgroup = Cgroup { unified: None, places: BTreeMap::new(), freezer: None };
+        if let Some(path) = &self.unified {
+            let path = below(path)?;
+            if let Some(uid) = zygote {
+                own_procs(&path, uid)?;
+            }
+            cgroup.unified = Some(path);
+        }
+        for (&controller, place) in &self.places {
+            let place = match place {
+                Place::V1(path) => Place::V1(below(path)?),
+                Place::V2(path) => Place::V2(path.join(name)),
+            };
+            cgroup.places.insert(controller, place);
+        }
+        if let Some(path) = &self.freezer {
+            cgroup.freezer = Some(below(path)?);
+        }
+        Ok(cgroup)
+    }
+
+    /// Lets `zygote` move its children below this process's cgroup of the version 2 tree.
+    pub fn admit(&self, zygote: u32) -> Result<()> {
+        self.unified.as_deref().map_or(Ok(()), |path| own_procs(path, zygote))
+    }
+
+    /// Memory that everything below uses now, in bytes; `None` without a memory controller.
+    pub fn memory_used(&self) -> Option<u64> {
+        let place = self.places.get(&Controller::Memory)?;
+        match place {
+            Place::V1(path) => read_number(&path.join("memory.usage_in_bytes")),
+            Place::V2(path) => read_number(&path.join("memory.current")),
+        }
+    }
+
+    /// Memory that the caller may use, in bytes: the least of the machine's and its cgroups' limits.
+    pub fn memory_available(&self) -> u64 {
+        let mut least = rustix::system::sysinfo().totalram;
+        if let Some(place) = self.places.get(&Controller::Memory) {
+            let file = match place {
+                Place::V1(_) => "memory.limit_in_bytes",
+                Place::V2(_) => "memory.max",
+            };
+            for directory in place.path().ancestors() {
+                least = read_number(&directory.join(file)).map_or(least, |limit| least.min(limit));
+            }
+        }
+        least
+    }
+
+    /// Removes what [`Groups::new`] made; the cgroups below have to be gone.
+    pub fn remove(&self) {
+        for path in self.paths() {
+            let _ = fs::remove_dir(path);
+        }
+    }
+}
+
+/// The cgroup of one environment: up to one directory in every hierarchy.
+#[derive(Debug)]
+pub struct Cgroup {
+    unified: Option<PathBuf>,
+    places: BTreeMap<Controller, Place>,
+    freezer: Option<PathBuf>,
+}
+
+impl Cgroup {
+    /// The directories by hierarchy: `unified`, or the version 1 controller's name.
+    pub fn paths(&self) -> BTreeMap<String, PathBuf> {
+        let mut paths = BTreeMap::new();
+        for (controller, place) in &self.places {
+            if let Place::V1(path) = place {
+                paths.insert(controller.name().to_owned(), path.clone());
+            }
+        }
+        if let Some(path) = &self.unified {
+            paths.insert("unified".to_owned(), path.clone());
+        }
+        if let Some(path) = &self.freezer {
+            paths.insert("freezer".to_owned(), path.clone());
+        }
+        paths
+    }
+
+    /// The directory in the version 2 tree, into which a process can be born (kernel 5.7).
+    pub fn birthplace(&self) -> Result<Option<OwnedFd>> {
+        self.unified.as_deref().map(|path| open(path, "opening a cgroup")).transpose()
+    }
+
+    /// The files through which a process joins the version 1 hierarchies by writing `0`. They are `tasks`, not
+    /// `cgroup.procs`: for a process of one thread that is the same, without the kernel's global lock.
+    pub fn doors(&self) -> Result<Vec<OwnedFd>> {
+        let v1 = self.places.values().filter(|place| matches!(place, Place::V1(_))).map(Place::path);
+        v1.chain(self.freezer.as_deref())
+            .map(|path| {
+                let path = path.join("tasks");
+                File::options()
+                    .write(true)
+                    .open(&path)
+                    .map(Into::into)
+                    .map_err(|e| Error::kernel("opening a cgroup", path.display().to_string(), e))
+            })
+            .collect()
+    }
+
+    /// Caps memory (and with it swap, at nothing) and processes.
+    pub fn limit(&self, memory_mb: u64, processes: u64) -> Result<()> {
+        let bytes = memory_mb << 20;
+        match self.places.get(&Controller::Memory) {
+            Some(Place::V1(path)) => v1::limit_memory(path, bytes)?,
+            Some(Place::V2(path)) => v2::limit_memory(path, bytes)?,
+            None => {}
+        }
+        if let Some(place) = self.places.get(&Controller::Pids) {
+            // One more for our init.
+            write(&place.path().join("pids.max"), &(processes + 1).to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Limits CPU time to `vcpus`, as a quota and as a weight; `None` lifts the quota.
+    pub fn limit_cpu(&self, vcpus: Option<f64>) -> Result<()> {
+        let quota = vcpus.map(Quota::new);
+        match self.places.get(&Controller::Cpu) {
+            Some(Place::V1(path)) => v1::limit_cpu(path, quota, vcpus),
+            Some(Place::V2(path)) => v2::limit_cpu(path, quota, vcpus),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether this cgroup can be frozen.
+    pub fn can_freeze(&self) -> bool {
+        self.unified.is_some() || self.freezer.is_some()
+    }
+
+    /// Asks for every process to be stopped, or to go on. The kernel does it in its own time.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        if let Some(path) = &self.unified {
+            return write(&path.join("cgroup.freeze"), if frozen { "1" } else { "0" });
+        }
+        match &self.freezer {
+            Some(path) => write(&path.join("freezer.state"), if frozen { "FROZEN" } else { "THAWED" }),
+            None => Ok(()),
+        }
+    }
+
+    /// Kills every process, also frozen ones, and also those that are being forked meanwhile. False where the kernel
+    /// cannot do that in one step: then the death of the pid namespace's init has to do.
+    pub fn kill(&self) -> bool {
+        // A throttled process dies slowly.
+        let _ = self.limit_cpu(None);
+        let killed = self.unified.as_ref().is_some_and(|path| write(&path.join("cgroup.kill"), "1").is_ok());
+        if let Some(path) = &self.freezer {
+            // What version 1 froze does not take a signal.
+            let _ = write(&path.join("freezer.state"), "THAWED");
+        }
+        killed
+    }
+
+    /// The most memory that was ever in use, in bytes (version 2: kernel 5.19).
+    pub fn peak_memory(&self) -> Option<u64> {
+        match self.places.get(&Controller::Memory)? {
+            Place::V1(path) => read_number(&path.join("memory.max_usage_in_bytes")),
+            Place::V2(path) => {
+                read_number(&path.join("memory.peak")).or_else(|| read_number(&path.join("memory.current")))
+            }
+        }
+    }
+
+    /// Memory in use now, in bytes.
+    pub fn memory_used(&self) -> Option<u64> {
+        match self.places.get(&Controller::Memory)? {
+            Place::V1(path) => read_number(&path.join("memory.usage_in_bytes")),
+            Place::V2(path) => read_number(&path.join("memory.current")),
+        }
+    }
+
+    /// CPU time used, and time spent waiting for the quota.
+    pub fn cpu(&self) -> (Duration, Duration) {
+        let used = match (&self.unified, self.places.get(&Controller::Cpu)) {
+            (Some(path), _) => read_field(&path.join("cpu.stat"), "usage_usec").unwrap_or(0),
+            // Hosts without a version 2 tree mount the two controllers together.
+            (None, Some(Place::V1(path))) => read_number(&path.join("cpuacct.usage")).unwrap_or(0) / 1000,
+            _ => 0,
+        };
+        let throttled = match self.places.get(&Controller::Cpu) {
+            Some(Place::V1(path)) => read_field(&path.join("cpu.stat"), "throttled_time").unwrap_or(0) / 1000,
+            Some(Place::V2(path)) => read_field(&path.join("cpu.stat"), "throttled_usec").unwrap_or(0),
+            None => 0,
+        };
+        (Duration::from_micros(used), Duration::from_micros(throttled))
+    }
+
+    /// Whether the kernel has killed one of its processes for memory.
+    pub fn out_of_memory(&self) -> bool {
+        let count = match self.places.get(&Controller::Memory) {
+            Some(Place::V1(path)) => read_field(&path.join("memory.oom_control"), "oom_kill"),
+            Some(Place::V2(path)) => read_field(&path.join("memory.events"), "oom_kill"),
+            None => None,
+        };
+        count.unwrap_or(0) > 0
+    }
+
+    /// A descriptor that becomes readable when memory runs out, where the kernel does not end the whole group itself
+    /// (version 2 does: `memory.oom.group`).
+    pub fn memory_alarm(&self) -> Result<Option<OwnedFd>> {
+        match self.places.get(&Controller::Memory) {
+            Some(Place::V1(path)) => v1::memory_alarm(path).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Removes the directories, waiting for the killed to be gone.
+    pub fn remove_within(&self, time: Duration) -> io::Result<()> {
+        let deadline = std::time::Instant::now() + time;
+        loop {
+            match self.remove() {
+                Err(_) if std::time::Instant::now() < deadline => std::thread::sleep(Duration::from_millis(1)),
+                result => return result,
+            }
+        }
+    }
+
+    /// Removes the directories; an error where processes are still in them.
+    pub fn remove(&self) -> io::Result<()> {
+        let mut first = Ok(());
+        for path in self.paths().into_values() {
+            match fs::remove_dir(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => first = first.and(Err(e)),
+                _ => {}
+            }
+        }
+        first
+    }
+}
+
+/// A share of CPU time as the scheduler takes it: so many microseconds in every period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Quota {
+    quota_us: u64,
+    period_us: u64,
+}
+
+impl Quota {
+    /// The kernel takes no quota below 1 ms; short periods keep the stalls of a throttled process short.
+    fn new(vcpus: f64) -> Self {
+        let period_us = (1_000.0 / vcpus).ceil().clamp(10_000.0, 1_000_000.0) as u64;
+        Self { quota_us: ((period_us as f64 * vcpus).round() as u64).max(1_000), period_us }
+    }
+}
+
+fn make(path: &Path) -> Result<()> {
+    fs::create_dir(path).map_err(|e| Error::kernel("making a cgroup", path.display().to_string(), e))
+}
+
+fn own_procs(path: &Path, uid: u32) -> Result<()> {
+    let path = path.join("cgroup.procs");
+    std::os::unix::fs::chown(&path, Some(uid), None)
+        .map_err(|e| Error::kernel("handing a cgroup to its zygote", path.display().to_string(), e))
+}
+
+fn open(path: &Path, step: &'static str) -> Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| Error::kernel(step, path.display().to_string(), e))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    let result = File::options().write(true).open(path).and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()));
+    result.map_err(|e| Error::kernel("writing a cgroup setting", format!("{} ({text})", path.display()), e))
+}
+
+fn read_number(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn read_field(path: &Path, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(path).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotas_are_proportional_and_never_below_the_kernels_least() {
+        assert_eq!(Quota::new(1.0), Quota { quota_us: 10_000, period_us: 10_000 });
+        assert_eq!(Quota::new(2.0), Quota { quota_us: 20_000, period_us: 10_000 });
+        for memory in [32_u32, 64, 128, 512, 1769, 10_240] {
+            let share = f64::from(memory) / 1769.0;
+            let quota = Quota::new(share);
+            assert!(quota.quota_us >= 1_000 && quota.period_us <= 1_000_000);
+            let got = quota.quota_us as f64 / quota.period_us as f64;
+            assert!((got / share - 1.0).abs() < 0.01, "{memory}: {got} for {share}");
+        }
+    }
+}

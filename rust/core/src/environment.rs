@@ -1,0 +1,525 @@
+//! One execution environment: how it is made, how it answers, how it ends.
+
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use coldframe_sys::child::record::{Kind as RecordKind, Record, Section};
+use coldframe_sys::child::serve;
+use coldframe_sys::program;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::cgroup::Cgroup;
+use crate::error::{Error, Result};
+use crate::function::Function;
+use crate::log::Log;
+use crate::plan::{GROUP_ID, USER_ID};
+use crate::process;
+use crate::random;
+use crate::report::ended;
+use crate::wire::{Arrival, Incoming, Kind, Outgoing, PACKET};
+use crate::zygote::{Zygote, failure};
+
+/// How long the kernel may take to make the processes of an environment.
+const BIRTH: Duration = Duration::from_secs(10);
+
+/// Why an environment was ended by us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Cause {
+    /// It was not.
+    None = 0,
+    /// Its deadline passed.
+    Timeout,
+    /// Its memory ran out.
+    Memory,
+    /// The caller cancelled.
+    Cancelled,
+    /// It is not needed any more, or misbehaved.
+    Retired,
+}
+
+impl Cause {
+    fn from_number(number: u8) -> Self {
+        [Self::Timeout, Self::Memory, Self::Cancelled, Self::Retired]
+            .into_iter()
+            .find(|&cause| cause as u8 == number)
+            .unwrap_or(Self::None)
+    }
+}
+
+/// The state of an environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// It is being made and initialised.
+    Init = 0,
+    /// It waits for an event.
+    Ready,
+    /// It has one.
+    Busy,
+    /// It waits, stopped.
+    Frozen,
+    /// It is no more.
+    Dead,
+}
+
+impl State {
+    /// Its name, as people see it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Init => "init",
+            Self::Ready => "ready",
+            Self::Busy => "busy",
+            Self::Frozen => "frozen",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// What came of a question to an environment.
+#[derive(Debug)]
+pub enum Reply {
+    /// An answer.
+    Answer(Kind, Vec<u8>),
+    /// The environment ended, or was ended: how its process ended, if it said so.
+    Ended(Option<i32>),
+    /// It broke the protocol.
+    Rubbish(&'static str),
+    /// The caller was interrupted.
+    Interrupted,
+}
+
+/// An environment's identity, limits and descriptors.
+#[derive(Debug)]
+pub struct Environment {
+    id: String,
+    number: u64,
+    slot: u32,
+    pid: Pid,
+    pidfd: OwnedFd,
+    control: OwnedFd,
+    channel: OwnedFd,
+    output: OwnedFd,
+    alarm: Option<OwnedFd>,
+    cgroup: Cgroup,
+    function: Arc<Function>,
+    state: AtomicU8,
+    cause: AtomicU8,
+    stopped: AtomicBool,
+    created: SystemTime,
+    inner: Mutex<Inner>,
+    // Last: environments live in pid namespaces below their zygote's, which has to outlive them.
+    _zygote: Arc<Zygote>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    log: Log,
+    last_used: SystemTime,
+    cpu: Duration,
+    throttled: Duration,
+    failure: Option<Error>,
+}
+
+impl Environment {
+    /// Makes one: forked, isolated, limited, locked down; the function's code has not been touched yet.
+    ///
+    /// `slot` is the host user that it is to be, as root; 0 otherwise.
+    pub fn create(zygote: &Arc<Zygote>, function: &Arc<Function>, cgroup: Cgroup, number: u64, slot: u32) -> Result<Self> {
+        let made = Self::birth(zygote, function, &cgroup, slot);
+        let (pid, pidfd, alarm, [control, channel, output]) = match made {
+            Ok(made) => made,
+            Err(e) => {
+                cgroup.kill();
+                let _ = cgroup.remove_within(Duration::from_secs(1));
+                return Err(e);
+            }
+        };
+        let now = SystemTime::now();
+        let log = Log::new((function.spec.log_kb as usize) << 10);
+        Ok(Self {
+            id: random::hex(32),
+            number,
+            slot,
+            pid,
+            pidfd,
+            control,
+            channel,
+            output,
+            alarm,
+            cgroup,
+            function: Arc::clone(function),
+            state: AtomicU8::new(State::Init as u8),
+            cause: AtomicU8::new(Cause::None as u8),
+            stopped: AtomicBool::new(false),
+            created: now,
+            inner: Mutex::new(Inner { log, last_used: now, cpu: Duration::ZERO, throttled: Duration::ZERO, failure: None }),
+            _zygote: Arc::clone(zygote),
+        })
+    }
+
+    fn birth(
+        zygote: &Zygote,
+        function: &Function,
+        cgroup: &Cgroup,
+        slot: u32,
+    ) -> Result<(Pid, OwnedFd, Option<OwnedFd>, [OwnedFd; 3])> {
+        let failed = |e: io::Error| Error::kernel("making", "an environment", e);
+        let (control, far_control) = process::packet_pair().map_err(failed)?;
+        let (channel, far_channel) = process::packet_pair().map_err(failed)?;
+        let (output, far_output) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
+        rustix::io::ioctl_fionbio(&output, true).map_err(|e| failed(e.into()))?;
+        // Credentials of what comes from the channel: the only word about a process id that is to be believed.
+        rustix::net::sockopt::set_socket_passcred(&channel, true).map_err(|e| failed(e.into()))?;
+        cgroup.limit(function.spec.memory_mb, function.spec.max_processes)?;
+        let alarm = cgroup.memory_alarm()?;
+        let (birthplace, doors) = (cgroup.birthplace()?, cgroup.doors()?);
+        let flags = function.birth.namespaces | if birthplace.is_some() { serve::INTO_CGROUP } else { 0 };
+        let (first, park) = (program::encode(&function.birth.first), program::encode(&function.birth.park));
+        let mut fds = vec![far_control.as_fd(), far_channel.as_fd(), far_output.as_fd()];
+        fds.push(birthplace.as_ref().map_or(far_control.as_fd(), AsFd::as_fd));
+        fds.extend(doors.iter().map(AsFd::as_fd));
+        zygote.fork(&program::encode_request(flags, &first, &park), &fds).map_err(|e| Error::kernel("asking", "a zygote", e))?;
+        drop((far_control, far_channel, far_output));
+        let pid = hello(channel.as_fd(), function)?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| Error::kernel("opening", "an environment's pidfd", e))?;
+        if slot != 0 {
+            map_users(pid, slot)?;
+        }
+        send(&channel, b"!", SendFlags::NOSIGNAL).map_err(|e| failed(e.into()))?;
+        send(&control, &function.assign_program, SendFlags::NOSIGNAL).map_err(|e| failed(e.into()))?;
+        Ok((pid, pidfd, alarm, [control, channel, output]))
+    }
+
+    /// Sends a message and waits for its answer, keeping the output flowing meanwhile.
+    ///
+    /// Deadlines are the supervisor's: when one passes, the environment ends, and with it this wait. `backstop` bounds
+    /// the wait even if that went wrong. `interrupted` is asked whenever a signal came.
+    pub fn ask(
+        &self,
+        kind: Kind,
+        body: &[&[u8]],
+        most: usize,
+        backstop: Instant,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Reply> {
+        let token = random::number();
+        let mut outgoing = Outgoing::new(kind, token, body);
+        let mut incoming = Incoming::new(token, most);
+        let failed = |e: io::Error| Error::kernel("talking to", self.id.clone(), e);
+        BUFFER.with_borrow_mut(|buffer| {
+            // What an environment has to say before it was asked anything is for nobody.
+            match Incoming::new(token, 0).pull(self.control.as_fd(), buffer).map_err(failed)? {
+                Arrival::Nothing => {}
+                Arrival::Closed => return Ok(Reply::Ended(self.exit_status(Duration::ZERO))),
+                _ => return Ok(Reply::Rubbish("it spoke before it was asked")),
+            }
+            self.thaw()?;
+            let mut sent = false;
+            loop {
+                if !sent {
+                    match outgoing.push(self.control.as_fd()) {
+                        Ok(done) => sent = done,
+                        // The other end is gone: its last words may still be there.
+                        Err(_) => sent = true,
+                    }
+                }
+                let wanted = if sent { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
+                let ready = match self.wait(wanted, backstop) {
+                    Ok(ready) => ready,
+                    Err(rustix::io::Errno::INTR) if interrupted() => return Ok(Reply::Interrupted),
+                    Err(rustix::io::Errno::INTR) => continue,
+                    Err(e) => return Err(failed(e.into())),
+                };
+                if ready.output {
+                    self.lock().log.drain(self.output.as_fd(), &mut buffer[..]);
+                }
+                if ready.control {
+                    match incoming.pull(self.control.as_fd(), buffer).map_err(failed)? {
+                        Arrival::Message(kind, body) => {
+                            // What was printed before the answer belongs to it.
+                            self.lock().log.drain(self.output.as_fd(), &mut buffer[..]);
+                            return Ok(Reply::Answer(kind, body));
+                        }
+                        Arrival::Rubbish(why) => return Ok(Reply::Rubbish(why)),
+                        Arrival::Closed => return Ok(Reply::Ended(self.exit_status(Duration::from_secs(2)))),
+                        Arrival::Nothing => {}
+                    }
+                } else if ready.channel {
+                    return Ok(Reply::Ended(self.exit_status(Duration::ZERO)));
+                }
+                if Instant::now() > backstop {
+                    self.kill(Cause::Timeout);
+                    return Ok(Reply::Ended(None));
+                }
+            }
+        })
+    }
+
+    fn wait(&self, control: PollFlags, until: Instant) -> Result<Ready, rustix::io::Errno> {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+        let mut fds = [
+            PollFd::new(&self.control, control),
+            PollFd::new(&self.channel, PollFlags::IN),
+            PollFd::new(&self.output, PollFlags::IN),
+        ];
+        poll(&mut fds, Some(&timeout))?;
+        let incoming = PollFlags::IN | PollFlags::HUP | PollFlags::ERR;
+        Ok(Ready {
+            control: fds[0].revents().intersects(incoming),
+            channel: fds[1].revents().intersects(incoming),
+            output: fds[2].revents().contains(PollFlags::IN),
+        })
+    }
+
+    /// How the environment's process ended, as its init tells. A process that closes its end of the wire without ending
+    /// is given a moment, and then ended.
+    fn exit_status(&self, patience: Duration) -> Option<i32> {
+        let mut record = [0; 64];
+        let status = loop {
+            match crate::zygote::receive(self.channel.as_fd(), &mut record, patience) {
+                Ok(len) => {
+                    if let Some(record) = Record::from_bytes(&record[..len]).filter(|r| r.kind == RecordKind::Exited as u32) {
+                        break Some(record.value);
+                    }
+                    let mut inner = self.lock();
+                    inner.failure = inner.failure.take().or_else(|| step_failure(&record[..len], &self.function));
+                }
+                Err(_) => break None,
+            }
+        };
+        self.kill(Cause::Retired);
+        BUFFER_OF_LAST_WORDS.with_borrow_mut(|buffer| {
+            self.lock().log.drain(self.output.as_fd(), &mut buffer[..]);
+        });
+        status
+    }
+
+    /// The step that failed while it was being set up, if one did.
+    pub fn setup_failure(&self) -> Option<Error> {
+        self.lock().failure.take()
+    }
+
+    /// Ends it, with everything that runs in it. Only the first cause counts.
+    pub fn kill(&self, cause: Cause) {
+        let first = self.cause.compare_exchange(Cause::None as u8, cause as u8, Ordering::AcqRel, Ordering::Acquire);
+        if first.is_err() && self.ended() {
+            return;
+        }
+        self.cgroup.kill();
+        process::kill(self.pidfd.as_fd());
+    }
+
+    /// Why it was ended by us.
+    pub fn cause(&self) -> Cause {
+        Cause::from_number(self.cause.load(Ordering::Acquire))
+    }
+
+    /// Whether the kernel has killed one of its processes for memory.
+    pub fn out_of_memory(&self) -> bool {
+        self.cause() == Cause::Memory || self.cgroup.out_of_memory()
+    }
+
+    /// Stops every process of it, until the next question.
+    pub fn freeze(&self) -> Result<()> {
+        if self.cgroup.can_freeze() {
+            self.cgroup.freeze(true)?;
+            self.stopped.store(true, Ordering::Release);
+            self.set_state(State::Frozen);
+        }
+        Ok(())
+    }
+
+    fn thaw(&self) -> Result<()> {
+        if self.stopped.swap(false, Ordering::AcqRel) { self.cgroup.freeze(false) } else { Ok(()) }
+    }
+
+    /// Puts the CPU quota in force: initialisation ran at full speed.
+    pub fn limit_cpu(&self) -> Result<()> {
+        let vcpus = self.function.spec.vcpus();
+        self.cgroup.limit_cpu(Some(vcpus))
+    }
+
+    /// CPU time, and time throttled, since this was last asked; the most memory that was ever in use, in bytes.
+    pub fn usage(&self) -> (Duration, Duration, u64) {
+        let (cpu, throttled) = self.cgroup.cpu();
+        let peak = self.cgroup.peak_memory().unwrap_or(0);
+        let mut inner = self.lock();
+        let used = (cpu.saturating_sub(inner.cpu), throttled.saturating_sub(inner.throttled), peak);
+        (inner.cpu, inner.throttled) = (cpu, throttled);
+        used
+    }
+
+    /// The output since this was last asked, and how many bytes of it were dropped.
+    pub fn output(&self) -> (String, u64) {
+        let mut inner = self.lock();
+        inner.last_used = SystemTime::now();
+        inner.log.take()
+    }
+
+    /// Removes its cgroup: false while something is still in there.
+    pub fn remove_cgroup(&self) -> bool {
+        self.cgroup.remove().is_ok()
+    }
+
+    /// Its state.
+    pub fn state(&self) -> State {
+        let number = self.state.load(Ordering::Acquire);
+        [State::Init, State::Ready, State::Busy, State::Frozen].into_iter().find(|&s| s as u8 == number).unwrap_or(State::Dead)
+    }
+
+    /// Notes its state; the dead stay dead.
+    pub fn set_state(&self, state: State) {
+        let _ = self.state.try_update(Ordering::AcqRel, Ordering::Acquire, |now| {
+            (now != State::Dead as u8).then_some(state as u8)
+        });
+    }
+
+    /// The supervisor saw its end.
+    pub fn died(&self) {
+        self.set_state(State::Dead);
+    }
+
+    /// Whether it is no more.
+    pub fn ended(&self) -> bool {
+        self.state() == State::Dead
+    }
+
+    /// Whether it can be given an event.
+    pub fn usable(&self) -> bool {
+        !self.ended() && self.cause() == Cause::None
+    }
+
+    /// Its name.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its number in this process.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The host user that it is, as root.
+    pub fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    /// The host's process id of its init.
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
+    /// A descriptor that is readable when it has ended.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// A descriptor that is readable when its memory has run out.
+    pub fn alarm(&self) -> Option<BorrowedFd<'_>> {
+        self.alarm.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whose it is.
+    pub fn function(&self) -> &Arc<Function> {
+        &self.function
+    }
+
+    /// Its cgroup.
+    pub fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    /// When it was made, and when it last served.
+    pub fn times(&self) -> (SystemTime, SystemTime) {
+        (self.created, self.lock().last_used)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Ready {
+    control: bool,
+    channel: bool,
+    output: bool,
+}
+
+thread_local! {
+    static BUFFER: std::cell::RefCell<Box<[u8; PACKET]>> = std::cell::RefCell::new(Box::new([0; PACKET]));
+    static BUFFER_OF_LAST_WORDS: std::cell::RefCell<Box<[u8; 4096]>> = std::cell::RefCell::new(Box::new([0; 4096]));
+}
+
+/// What a process ended by itself is said to have done.
+pub fn last_words(status: Option<i32>) -> String {
+    status.map_or_else(|| "Runtime exited with error: signal: killed".into(), ended)
+}
+
+/// Waits for the first process to say hello: its host process id.
+fn hello(channel: BorrowedFd<'_>, function: &Function) -> Result<Pid> {
+    let failed = |e: io::Error| Error::kernel("making", "an environment", e);
+    let deadline = Instant::now() + BIRTH;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut fds = [PollFd::new(&channel, PollFlags::IN)];
+        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(0) => return Err(failed(io::ErrorKind::TimedOut.into())),
+            Ok(_) => break,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(failed(e.into())),
+        }
+    }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut record = [0; Record::LEN];
+    let got = recvmsg(channel, &mut [io::IoSliceMut::new(&mut record)], &mut ancillary, RecvFlags::DONTWAIT)
+        .map_err(|e| failed(e.into()))?;
+    let sender = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmCredentials(credentials) => Some(credentials.pid),
+        _ => None,
+    });
+    if got.bytes == 0 {
+        return Err(Error::kernel("making", "an environment: its zygote ended", io::Error::from(io::ErrorKind::UnexpectedEof)));
+    }
+    if let Some(e) = step_failure(&record[..got.bytes], function) {
+        return Err(e);
+    }
+    sender.ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))
+}
+
+fn step_failure(record: &[u8], function: &Function) -> Option<Error> {
+    let sections = [
+        (Section::First, &function.birth.first),
+        (Section::Park, &function.birth.park),
+        (Section::Assign, &function.assign),
+    ];
+    sections
+        .into_iter()
+        .find_map(|(section, steps)| failure(record, section, steps))
+        .or_else(|| failure(record, Section::Init, &crate::plan::environment::init(crate::spec::Architecture::HOST)))
+}
+
+/// Gives the environment's only user a host user of its own.
+fn map_users(pid: Pid, slot: u32) -> Result<()> {
+    let pid = pid.as_raw_nonzero();
+    for (file, content) in [
+        ("setgroups", "deny".to_owned()),
+        ("uid_map", format!("{USER_ID} {slot} 1")),
+        ("gid_map", format!("{GROUP_ID} {slot} 1")),
+    ] {
+        let path = format!("/proc/{pid}/{file}");
+        fs::write(&path, content).map_err(|e| Error::kernel("writing", path, e))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,190 @@
+//! A function that has been checked, read and planned: everything about it that does not change.
+
+use std::collections::BTreeMap;
+
+use coldframe_sys::program;
+use serde_json::json;
+
+use crate::error::{Error, Result};
+use crate::host::Facts;
+use crate::plan::environment::{self, Identity};
+use crate::random;
+use crate::spec::{Architecture, Interpreter, Spec};
+use crate::store::{Snapshot, Store};
+
+/// Which zygote an environment is forked from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ZygoteKey {
+    /// Its interpreter.
+    pub interpreter: Interpreter,
+    /// What it has imported.
+    pub preload: Vec<String>,
+    /// Whether installed packages are readable.
+    pub packages: bool,
+    /// Whether it is in the host's network.
+    pub network: bool,
+    /// The runtime's files.
+    pub runtime: std::path::PathBuf,
+}
+
+/// A function, ready to be given environments.
+#[derive(Debug)]
+pub struct Function {
+    /// Distinguishes it from every other in this process.
+    pub id: u64,
+    /// As its owner described it.
+    pub spec: Spec,
+    /// Where its environments come from.
+    pub zygote: ZygoteKey,
+    /// Every protection, and what is in force.
+    pub isolation: BTreeMap<String, String>,
+    /// What the first process does; the second's part before it has a function.
+    pub birth: Birth,
+    /// How an environment becomes this function's.
+    pub assign: Vec<program::Step>,
+    /// `assign`, encoded.
+    pub assign_program: Vec<u8>,
+    /// What the runtime is told first.
+    pub init: Vec<u8>,
+    /// The code, which stays in the store for as long as this lives.
+    pub code: Snapshot,
+    _layers: Option<Snapshot>,
+}
+
+/// How a child of a zygote begins.
+#[derive(Debug)]
+pub struct Birth {
+    /// The first process's steps.
+    pub first: Vec<program::Step>,
+    /// The second's.
+    pub park: Vec<program::Step>,
+    /// Namespace flags.
+    pub namespaces: u64,
+}
+
+impl Function {
+    /// Checks the description, reads the code, and plans.
+    pub fn new(spec: Spec, facts: &Facts, store: &Store, doors: usize) -> Result<Self> {
+        spec.check()?;
+        let isolation = facts.grant(spec.isolation)?;
+        let code = store.code(&spec.code, Architecture::HOST)?;
+        let layers = store.layers(&spec.layers, Architecture::HOST)?;
+        let planned = environment::Function {
+            code: code.key.clone(),
+            layers: layers.as_ref().map(|snapshot| snapshot.key.clone()),
+            tmp_mb: spec.tmp_mb,
+            memory_mb: spec.memory_mb,
+            max_processes: spec.max_processes,
+            noexec_tmp: spec.noexec_tmp,
+            proc_view: spec.proc_view,
+            network: spec.network,
+        };
+        let assign = environment::assign(&planned, facts.landlock, Architecture::HOST);
+        let assign_program = program::encode(&assign);
+        let identity = if facts.root { Identity::Slot(0) } else { Identity::Callers };
+        let zygote = ZygoteKey {
+            interpreter: spec.interpreter.clone(),
+            preload: spec.preload.clone(),
+            packages: spec.packages,
+            network: spec.network,
+            runtime: spec.runtime_dir.clone(),
+        };
+        let birth = Birth {
+            first: environment::first(identity, doors),
+            park: environment::park(spec.network),
+            namespaces: environment::namespaces(spec.network),
+        };
+        let init = init_message(&spec)?;
+        Ok(Self {
+            id: random::number(),
+            zygote,
+            isolation,
+            birth,
+            assign,
+            assign_program,
+            init,
+            code,
+            _layers: layers,
+            spec,
+        })
+    }
+}
+
+/// The variables of the handler: Lambda's own and the function's (lambda.md 6), in one object with what else the
+/// runtime has to know.
+fn init_message(spec: &Spec) -> Result<Vec<u8>> {
+    let memory = spec.memory_mb.to_string();
+    let (group, stream) = (format!("/aws/lambda/{}", spec.name), format!("{}/[$LATEST]{}", today(), random::hex(32)));
+    let threads = (spec.vcpus().ceil() as u64).max(1).to_string();
+    let execution = format!("AWS_Lambda_python{}", spec.interpreter.version);
+    let mut env: BTreeMap<&str, &str> = BTreeMap::from([
+        ("_HANDLER", spec.handler.as_str()),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+        ("AWS_EXECUTION_ENV", &execution),
+        ("AWS_LAMBDA_FUNCTION_NAME", &spec.name),
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", &memory),
+        ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+        ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
+        ("AWS_LAMBDA_LOG_GROUP_NAME", &group),
+        ("AWS_LAMBDA_LOG_STREAM_NAME", &stream),
+        ("LAMBDA_TASK_ROOT", "/var/task"),
+        ("LAMBDA_RUNTIME_DIR", "/var/runtime"),
+        ("TZ", ":UTC"),
+        ("LANG", "en_US.UTF-8"),
+        ("LC_CTYPE", "C.UTF-8"),
+        ("PATH", "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin"),
+        ("LD_LIBRARY_PATH", "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib"),
+        ("PYTHONPATH", "/var/runtime"),
+        ("PWD", "/var/task"),
+        ("SHLVL", "0"),
+        // Libraries that count the host's CPUs would start more threads than the quota can feed.
+        ("OMP_NUM_THREADS", &threads),
+        ("OPENBLAS_NUM_THREADS", &threads),
+        ("MKL_NUM_THREADS", &threads),
+    ]);
+    for (name, value) in &spec.env {
+        env.entry(name).or_insert(value);
+    }
+    for name in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "AWS_REGION", "AWS_DEFAULT_REGION", "TZ"] {
+        if let Some(value) = spec.env.get(name) {
+            env.insert(name, value);
+        }
+    }
+    let packages = if spec.packages { spec.interpreter.site.clone() } else { Vec::new() };
+    let message = json!({
+        "handler": spec.handler,
+        "env": env,
+        "sys_path": packages,
+        "packages": packages,
+        "function_name": spec.name,
+        "function_version": "$LATEST",
+        "memory_limit_in_mb": memory,
+        "log_group_name": group,
+        "log_stream_name": stream,
+        "invoked_function_arn": format!("arn:aws:lambda:us-east-1:123456789012:function:{}", spec.name),
+    });
+    let bytes = message.to_string().into_bytes();
+    const MOST: usize = 1 << 20;
+    if bytes.len() > MOST {
+        return Err(Error::Configuration(format!("env is {} bytes; keep it below {MOST}", bytes.len())));
+    }
+    Ok(bytes)
+}
+
+/// The date, as log streams are named after it: YYYY/MM/DD.
+fn today() -> String {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let days = (since.as_secs() / 86_400) as i64;
+    // Days to a civil date in the Gregorian calendar, by eras of 400 years.
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_shifted + 2) / 5 + 1;
+    let month = if month_shifted < 10 { month_shifted + 3 } else { month_shifted - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!("{year:04}/{month:02}/{day:02}")
+}

@@ -1,0 +1,211 @@
+//! What this machine and this user can give, found by looking and by trying.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use rustix::process::{getgid, getuid};
+
+use crate::cgroup::{Controller, Layout};
+use crate::error::{Error, Result};
+use crate::spec::Isolation;
+
+/// The oldest kernel that has all that is used without asking: `cgroup.kill` and `mount_setattr`.
+const OLDEST_KERNEL: (u32, u32) = (5, 14);
+
+/// A protection, and what stands between the host and it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Protection {
+    /// Its name, as in `fn.isolation`.
+    pub name: &'static str,
+    /// Whether it is in force.
+    pub in_force: bool,
+    /// How, or why not.
+    pub detail: String,
+    /// What would mend it.
+    pub remedy: Option<String>,
+}
+
+/// What was found.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Whether the caller is root (of the initial user namespace, as far as can be told).
+    pub root: bool,
+    /// The caller's user.
+    pub uid: u32,
+    /// The caller's group.
+    pub gid: u32,
+    /// The Landlock version.
+    pub landlock: Option<u32>,
+    /// The cgroup hierarchies.
+    pub cgroups: Layout,
+    kernel: (u32, u32),
+    seccomp: bool,
+    namespaces: Result<(), String>,
+}
+
+impl Facts {
+    /// Looks at the host. `take`: see [`Layout::probe`].
+    ///
+    /// `COLDFRAME_PRETEND`, a list such as `-landlock,-memory`, makes features look missing, so that what happens then
+    /// can be tried on any machine.
+    pub fn probe(take: bool) -> Result<Self> {
+        let pretend = std::env::var("COLDFRAME_PRETEND").unwrap_or_default();
+        let gone = |name: &str| pretend.split(',').any(|word| word.trim() == format!("-{name}"));
+        let mut cgroups = Layout::probe(take).map_err(|e| Error::kernel("looking at", "/proc/self/cgroup", e))?;
+        for controller in Controller::ALL {
+            if gone(controller.name()) {
+                cgroups.forget(controller, "COLDFRAME_PRETEND says so");
+            }
+        }
+        if gone("freezer") {
+            cgroups.forget_freezer();
+        }
+        let (uid, gid) = (getuid().as_raw(), getgid().as_raw());
+        let namespaces = if gone("namespaces") {
+            Err("COLDFRAME_PRETEND says so".to_owned())
+        } else {
+            try_namespaces(uid, gid).map_err(|e| e.to_string())
+        };
+        Ok(Self {
+            root: Self::caller_is_root(),
+            uid,
+            gid,
+            landlock: coldframe_sys::host::landlock_abi().filter(|_| !gone("landlock")),
+            cgroups,
+            kernel: kernel_version(),
+            seccomp: seccomp_available() && !gone("seccomp"),
+            namespaces,
+        })
+    }
+
+    /// Whether the caller is root.
+    pub fn caller_is_root() -> bool {
+        getuid().is_root()
+    }
+
+    /// Every protection, in force or not.
+    pub fn protections(&self) -> Vec<Protection> {
+        let mut all = vec![
+            protection(
+                "kernel",
+                self.kernel >= OLDEST_KERNEL,
+                format!("Linux {}.{}", self.kernel.0, self.kernel.1),
+                &format!("run Linux {}.{} or newer", OLDEST_KERNEL.0, OLDEST_KERNEL.1),
+            ),
+            protection(
+                "namespaces",
+                self.namespaces.is_ok(),
+                match &self.namespaces {
+                    Ok(()) => "user, pid, mount, network, ipc, uts, cgroup".to_owned(),
+                    Err(why) => format!("cannot be made: {why}"),
+                },
+                "sysctl -w user.max_user_namespaces=15000; on Ubuntu also: sysctl -w \
+                 kernel.apparmor_restrict_unprivileged_userns=0; in a container, allow unshare and mount in its profile",
+            ),
+            protection(
+                "users",
+                true,
+                if self.root {
+                    "one host user for every live environment".to_owned()
+                } else {
+                    format!("user namespace over the caller's user {}", self.uid)
+                },
+                "",
+            ),
+            protection(
+                "seccomp",
+                self.seccomp,
+                "allow-list of system calls".to_owned(),
+                "use a kernel with CONFIG_SECCOMP_FILTER",
+            ),
+            protection(
+                "landlock",
+                self.landlock.is_some(),
+                self.landlock.map_or("not offered by this kernel".to_owned(), |abi| format!("version {abi}")),
+                "boot with landlock among the lsm= modules (kernel 5.13 or newer)",
+            ),
+        ];
+        for controller in Controller::ALL {
+            let name = match controller {
+                Controller::Cpu => "cgroup.cpu",
+                Controller::Memory => "cgroup.memory",
+                Controller::Pids => "cgroup.pids",
+            };
+            let missing = self.cgroups.missing(controller);
+            all.push(protection(
+                name,
+                missing.is_none(),
+                missing.map_or_else(|| format!("{} layout", self.cgroups.describe()), str::to_owned),
+                &self.delegation(),
+            ));
+        }
+        all.push(protection(
+            "cgroup.freeze",
+            self.cgroups.can_freeze(),
+            if self.cgroups.unified_writable() { "version 2 freezer" } else { "version 1 freezer" }.to_owned(),
+            &self.delegation(),
+        ));
+        all
+    }
+
+    /// What an ordinary user, or root in a container, has to be given.
+    fn delegation(&self) -> String {
+        if self.root {
+            "run where the cgroup tree is writable: in a container that takes --cgroupns=private and a writable \
+             /sys/fs/cgroup"
+                .to_owned()
+        } else if self.cgroups.describe() == "unified" || self.cgroups.describe() == "none" {
+            "systemd-run --user --scope -p Delegate=yes <command>".to_owned()
+        } else {
+            format!(
+                "as root, make a cgroup for this user in every hierarchy and put the program into it: for h in \
+                 /sys/fs/cgroup/{{cpu,memory,pids,unified}}; do mkdir $h/user-{uid} && chown -R {uid} $h/user-{uid} && \
+                 echo $PID > $h/user-{uid}/cgroup.procs; done",
+                uid = self.uid
+            )
+        }
+    }
+
+    /// What is in force for a function, or why it is refused. Namespaces and the filter are never waived.
+    pub fn grant(&self, isolation: Isolation) -> Result<BTreeMap<String, String>> {
+        const NEVER_WAIVED: [&str; 3] = ["kernel", "namespaces", "seccomp"];
+        let mut granted = BTreeMap::new();
+        let mut missing = Vec::new();
+        for p in self.protections() {
+            if !p.in_force && (isolation == Isolation::Strict || NEVER_WAIVED.contains(&p.name)) {
+                missing.push(format!("{} ({}; {})", p.name, p.detail, p.remedy.as_deref().unwrap_or("no remedy is known")));
+            }
+            granted.insert(p.name.to_owned(), if p.in_force { p.detail } else { format!("missing: {}", p.detail) });
+        }
+        if missing.is_empty() {
+            return Ok(granted);
+        }
+        Err(Error::HostCapability(format!(
+            "this host cannot give the isolation that was asked for; missing: {}. Mend that, or accept less with \
+             isolation=\"available\" where it can be waived; `coldframe doctor` shows the whole list",
+            missing.join("; ")
+        )))
+    }
+}
+
+fn protection(name: &'static str, in_force: bool, detail: String, remedy: &str) -> Protection {
+    Protection { name, in_force, detail, remedy: (!in_force).then(|| remedy.to_owned()) }
+}
+
+fn kernel_version() -> (u32, u32) {
+    let release = rustix::system::uname();
+    let release = release.release().to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+fn seccomp_available() -> bool {
+    const KILL_PROCESS: u32 = 0x8000_0000;
+    const ERRNO: u32 = 0x0005_0000;
+    [KILL_PROCESS, ERRNO].into_iter().all(coldframe_sys::host::seccomp_action_available)
+}
+
+/// Makes a process with every namespace and lets it end: the kernel's own answer, not a guess from its version.
+fn try_namespaces(uid: u32, gid: u32) -> io::Result<()> {
+    crate::process::probe(uid, gid)
+}

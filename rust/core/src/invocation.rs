@@ -1,0 +1,246 @@
+//! One event through one environment.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::environment::{Cause, Environment, Reply, last_words};
+use crate::error::{Error, Result};
+use crate::function::Function;
+use crate::pool::{Core, INIT_TIMEOUT, Made, Served};
+use crate::random;
+use crate::report::{self, Outcome, Report, Start, Verdict};
+use crate::spec::MAX_PAYLOAD;
+use crate::wire::Kind;
+
+/// What goes with one event.
+pub struct Call<'a> {
+    /// The event, as JSON.
+    pub event: &'a [u8],
+    /// The client context, as JSON; empty if there is none.
+    pub client_context: &'a [u8],
+    /// Instead of the function's own.
+    pub timeout: Option<Duration>,
+    /// By which it can be cancelled.
+    pub ticket: &'a Ticket,
+    /// Whether to wait for room rather than be refused.
+    pub wait: bool,
+    /// Asked whenever a signal came: whether to give up.
+    pub interrupted: &'a dyn Fn() -> bool,
+}
+
+/// The handle by which an invocation is cancelled from elsewhere.
+#[derive(Debug, Default)]
+pub struct Ticket(Mutex<Held>);
+
+#[derive(Debug, Default)]
+struct Held {
+    cancelled: bool,
+    environment: Weak<Environment>,
+}
+
+impl Ticket {
+    /// Kills the environment that runs the invocation; one that has not begun will not.
+    pub fn cancel(&self) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.cancelled = true;
+        if let Some(environment) = held.environment.upgrade() {
+            environment.kill(Cause::Cancelled);
+        }
+    }
+
+    /// Notes the environment; false if the invocation was cancelled already.
+    pub fn hold(&self, environment: &Arc<Environment>) -> bool {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.environment = Arc::downgrade(environment);
+        !held.cancelled
+    }
+
+    /// The invocation is over: a late cancellation must not hit whoever has the environment next.
+    fn release(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).environment = Weak::new();
+    }
+}
+
+impl Core {
+    /// Runs one event. What went wrong inside is an outcome; what the caller got wrong is an error.
+    pub fn invoke(self: &Arc<Self>, function: &Arc<Function>, call: &Call<'_>) -> Result<Outcome> {
+        if call.event.len() > MAX_PAYLOAD {
+            return Err(Error::Payload(format!(
+                "the event is {} bytes and may be {MAX_PAYLOAD}; pass large data in a file or in parts",
+                call.event.len()
+            )));
+        }
+        let timeout = call.timeout.unwrap_or(function.spec.timeout);
+        if timeout.is_zero() || timeout > Duration::from_secs(900) {
+            return Err(Error::Configuration("timeout_s must be above 0 and at most 900 seconds".into()));
+        }
+        let permit = self.admit(function, call.wait, call.interrupted)?;
+        let outcome = self.run(function, call, timeout);
+        call.ticket.release();
+        drop(permit);
+        outcome
+    }
+
+    fn run(self: &Arc<Self>, function: &Arc<Function>, call: &Call<'_>, timeout: Duration) -> Result<Outcome> {
+        let request = random::uuid();
+        // An idle environment may have died, or have something to say that nobody asked for: then the next one, and in
+        // the end a new one.
+        while let Some(environment) = function.spec.reuse.then(|| self.reuse(function)).flatten() {
+            if !call.ticket.hold(&environment) {
+                self.give_back(&environment);
+                return Err(Error::Cancelled);
+            }
+            let served = Served { environment, init: None };
+            if let Some(outcome) = self.serve(&served, call, &request, timeout)? {
+                return Ok(outcome);
+            }
+        }
+        match self.make(function, call.ticket, call.wait, call.interrupted)? {
+            Made::Ready(served) => self.serve(&served, call, &request, timeout)?.ok_or_else(|| {
+                Error::kernel("starting", "an invocation in a new environment", std::io::Error::from(std::io::ErrorKind::BrokenPipe))
+            }),
+            Made::Failed(environment, reply, init) => Ok(stillborn(&environment, reply, init, &request)),
+        }
+    }
+
+    /// `None`: the environment was not in a state to serve, and has not seen the event.
+    fn serve(self: &Arc<Self>, served: &Served, call: &Call<'_>, request: &str, timeout: Duration) -> Result<Option<Outcome>> {
+        let environment = &served.environment;
+        let begun = Instant::now();
+        let deadline = self.supervisor().keep(environment, begun + timeout);
+        let body = [
+            request.as_bytes(),
+            &monotonic(timeout).to_le_bytes(),
+            &(call.client_context.len() as u32).to_le_bytes(),
+            call.client_context,
+            call.event,
+        ];
+        let backstop = begun + timeout + Duration::from_secs(5);
+        let reply = environment.ask(Kind::Invoke, &body, MAX_PAYLOAD, backstop, call.interrupted);
+        let duration = begun.elapsed();
+        let in_time = self.supervisor().met(&deadline);
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(e) => {
+                environment.kill(Cause::Retired);
+                return Err(e);
+            }
+        };
+        let verdict = match judge(environment, reply, in_time, timeout) {
+            Judged::Verdict(verdict) => verdict,
+            Judged::Unserved => {
+                environment.kill(Cause::Retired);
+                return Ok(None);
+            }
+            Judged::Cancelled => {
+                environment.kill(Cause::Cancelled);
+                return Err(Error::Cancelled);
+            }
+        };
+        let keep = matches!(verdict, Verdict::Ok(_) | Verdict::Handler(_) | Verdict::Payload(_));
+        if !keep {
+            environment.kill(Cause::Retired);
+        }
+        let outcome = sum_up(environment, verdict, request, duration, served.init);
+        if keep {
+            self.give_back(environment);
+        }
+        Ok(Some(outcome))
+    }
+
+    /// Makes environments ahead of need: they are initialised and idle afterwards.
+    pub fn prewarm(self: &Arc<Self>, function: &Arc<Function>, count: usize, interrupted: &dyn Fn() -> bool) -> Result<()> {
+        let mut ready = Vec::with_capacity(count);
+        let result = (0..count).try_for_each(|_| match self.make(function, &Ticket::default(), false, interrupted)? {
+            Made::Ready(served) => {
+                ready.push(served.environment);
+                Ok(())
+            }
+            Made::Failed(environment, reply, init) => {
+                let outcome = stillborn(&environment, reply, init, "");
+                let error = outcome.verdict.error("").unwrap_or_default();
+                Err(Error::Configuration(format!(
+                    "{:?} could not be initialised: {}",
+                    function.spec.name,
+                    String::from_utf8_lossy(&error)
+                )))
+            }
+        });
+        ready.iter().for_each(|environment| self.give_back(environment));
+        result
+    }
+}
+
+enum Judged {
+    Verdict(Verdict),
+    Unserved,
+    Cancelled,
+}
+
+fn judge(environment: &Environment, reply: Reply, in_time: bool, timeout: Duration) -> Judged {
+    if !in_time || environment.cause() == Cause::Timeout {
+        return Judged::Verdict(Verdict::Timeout(timeout));
+    }
+    match environment.cause() {
+        Cause::Cancelled => return Judged::Cancelled,
+        Cause::Memory => return Judged::Verdict(Verdict::Memory),
+        _ => {}
+    }
+    Judged::Verdict(match reply {
+        Reply::Answer(Kind::Response, body) => Verdict::Ok(body),
+        Reply::Answer(Kind::Error, body) if is_payload_error(&body) => Verdict::Payload(body),
+        Reply::Answer(Kind::Error, body) => Verdict::Handler(body),
+        Reply::Rubbish("it spoke before it was asked") => return Judged::Unserved,
+        Reply::Answer(..) | Reply::Rubbish(_) => {
+            Verdict::Exit("Runtime exited with error: it wrote something to its control channel that is no answer".into())
+        }
+        Reply::Ended(_) if environment.out_of_memory() => Verdict::Memory,
+        Reply::Ended(status) => Verdict::Exit(last_words(status)),
+        Reply::Interrupted => return Judged::Cancelled,
+    })
+}
+
+fn is_payload_error(body: &[u8]) -> bool {
+    const KINDS: [&str; 2] = ["Function.ResponseSizeTooLarge", "Runtime.MarshalError"];
+    let text = String::from_utf8_lossy(&body[..body.len().min(64 * 1024)]);
+    KINDS.iter().any(|kind| text.contains(&format!("\"errorType\":\"{kind}\"")) || text.contains(&format!("\"errorType\": \"{kind}\"")))
+}
+
+/// The outcome of an environment whose function could not be initialised.
+fn stillborn(environment: &Arc<Environment>, reply: Reply, init: Duration, request: &str) -> Outcome {
+    let verdict = match reply {
+        _ if environment.cause() == Cause::Timeout => Verdict::Timeout(INIT_TIMEOUT),
+        _ if environment.out_of_memory() => Verdict::Memory,
+        Reply::Answer(Kind::InitError, body) => Verdict::Init(body),
+        Reply::Ended(status) => Verdict::Exit(last_words(status)),
+        _ => Verdict::Exit("Runtime exited with error: it wrote something to its control channel that is no answer".into()),
+    };
+    sum_up(environment, verdict, request, Duration::ZERO, Some(init))
+}
+
+fn sum_up(environment: &Arc<Environment>, verdict: Verdict, request: &str, duration: Duration, init: Option<Duration>) -> Outcome {
+    let (cpu, throttled, max_memory) = environment.usage();
+    let (output, log_dropped) = environment.output();
+    let memory_mb = environment.function().spec.memory_mb;
+    let report = Report {
+        start: if init.is_some() { Start::Cold } else { Start::Warm },
+        duration,
+        init,
+        memory_mb,
+        max_memory: if verdict == Verdict::Memory { memory_mb << 20 } else { max_memory },
+        cpu,
+        throttled,
+        log_dropped,
+        environment: environment.id().to_owned(),
+    };
+    let log = report::lines(request, &output, &verdict, &report);
+    Outcome { verdict, request_id: request.to_owned(), log, report }
+}
+
+/// The deadline on the clock that the environment shares with the host, in nanoseconds.
+fn monotonic(left: Duration) -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64 + left.as_nanos() as u64
+}

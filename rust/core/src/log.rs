@@ -1,0 +1,98 @@
+//! The output of one invocation: its beginning and its end are kept, the middle is counted.
+
+use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
+
+use rustix::io::{Errno, read};
+
+/// What a handler printed, up to a limit.
+#[derive(Debug)]
+pub struct Log {
+    head: Vec<u8>,
+    tail: VecDeque<u8>,
+    half: usize,
+    dropped: u64,
+}
+
+impl Log {
+    /// A log that keeps `limit` bytes: half of them from the start, half from the end, where errors are.
+    pub fn new(limit: usize) -> Self {
+        Self { head: Vec::new(), tail: VecDeque::new(), half: limit / 2, dropped: 0 }
+    }
+
+    /// Takes everything that is in the pipe now. False when nobody can write to it any more.
+    pub fn drain(&mut self, pipe: BorrowedFd<'_>, buffer: &mut [u8]) -> bool {
+        loop {
+            match read(pipe, &mut *buffer) {
+                Ok(0) => return false,
+                Ok(n) => {
+                    self.add(&buffer[..n]);
+                    if n < buffer.len() {
+                        return true;
+                    }
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        let (head, rest) = bytes.split_at(bytes.len().min(self.half - self.head.len()));
+        self.head.extend_from_slice(head);
+        let kept = &rest[rest.len().saturating_sub(self.half)..];
+        let over = (self.tail.len() + kept.len()).saturating_sub(self.half);
+        self.dropped += (rest.len() - kept.len() + over) as u64;
+        self.tail.drain(..over);
+        self.tail.extend(kept);
+    }
+
+    /// The text, with a mark where something is missing, and how many bytes that is. The log is empty afterwards.
+    pub fn take(&mut self) -> (String, u64) {
+        let dropped = std::mem::take(&mut self.dropped);
+        let mut text = String::from_utf8_lossy(&std::mem::take(&mut self.head)).into_owned();
+        if dropped > 0 {
+            if !text.ends_with('\n') {
+                text.push('\n');
+            }
+            text.push_str(&format!("[coldframe: {dropped} bytes of output were dropped here; log_kb sets how much is kept]\n"));
+        }
+        let tail = std::mem::take(&mut self.tail);
+        text.push_str(&String::from_utf8_lossy(tail.as_slices().0));
+        text.push_str(&String::from_utf8_lossy(tail.as_slices().1));
+        (text, dropped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fits_is_kept_whole() {
+        let mut log = Log::new(10);
+        log.add(b"hello");
+        log.add(b"world");
+        assert_eq!(log.take(), ("helloworld".to_owned(), 0));
+        assert_eq!(log.take(), (String::new(), 0));
+    }
+
+    #[test]
+    fn of_a_flood_the_beginning_and_the_end_are_kept_and_the_rest_is_counted() {
+        let mut log = Log::new(10);
+        for i in 0..1000 {
+            log.add(format!("{i:03}").as_bytes());
+        }
+        let (text, dropped) = log.take();
+        assert_eq!(dropped, 2990);
+        assert!(text.starts_with("00000\n[coldframe: 2990 bytes") && text.ends_with("98999"), "{text}");
+    }
+
+    #[test]
+    fn a_log_of_no_size_counts_everything() {
+        let mut log = Log::new(0);
+        log.add(b"abc");
+        assert_eq!(log.take().1, 3);
+    }
+}

@@ -1,0 +1,320 @@
+//! How a child of a zygote becomes an execution environment: what its pid 1 does, what it does before it has a
+//! function, and how it is locked down when it gets one. User code runs after the last of these steps, never before.
+
+use coldframe_sys::program::Step;
+
+use super::rootfs::mount;
+use super::{GROUP_ID, NODEV, NOEXEC, NOSUID, RDONLY, READ_ONLY, STORE, USER_ID};
+use crate::landlock;
+use crate::process::namespace::{CGROUP, IPC, MOUNT, NETWORK, PID, USER, UTS};
+use crate::seccomp;
+use crate::spec::{Architecture, ProcView};
+
+/// Resource limits by number, as the kernel of both architectures counts them.
+pub mod rlimit {
+    /// File size.
+    pub const FSIZE: u64 = 1;
+    /// Stack of the main thread.
+    pub const STACK: u64 = 3;
+    /// Core dumps.
+    pub const CORE: u64 = 4;
+    /// Processes.
+    pub const NPROC: u64 = 6;
+    /// Descriptors.
+    pub const NOFILE: u64 = 7;
+    /// Locked memory.
+    pub const MEMLOCK: u64 = 8;
+    /// Pending signals.
+    pub const SIGPENDING: u64 = 11;
+    /// POSIX message queues.
+    pub const MSGQUEUE: u64 = 12;
+    /// Nice values.
+    pub const NICE: u64 = 13;
+    /// Real-time priority.
+    pub const RTPRIO: u64 = 14;
+}
+
+/// Root means nothing, ids change nothing, nothing is kept, nothing becomes ambient, and all of that for good.
+pub const SECUREBITS: u64 = 0xef;
+
+/// Who an environment is on the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// The supervisor writes the id maps: a host user that no other live environment has.
+    Slot(u32),
+    /// The environment maps the only user there is, its zygote's, itself.
+    Callers,
+}
+
+/// The namespaces of an environment.
+pub fn namespaces(network: bool) -> u64 {
+    // The cgroup namespace comes later: made before the version 1 cgroups are joined, /proc/self/cgroup tells host paths.
+    USER | PID | MOUNT | IPC | UTS | if network { 0 } else { NETWORK }
+}
+
+/// What the first process does before it forks the second and becomes init.
+pub fn first(identity: Identity, doors: usize) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if identity == Identity::Callers {
+        for (file, content) in
+            [("setgroups", "deny".to_owned()), ("uid_map", format!("{USER_ID} 0 1")), ("gid_map", format!("{GROUP_ID} 0 1"))]
+        {
+            steps.push(Step::WriteFile { path: format!("/proc/self/{file}"), content });
+        }
+    }
+    steps.push(Step::Sync);
+    steps.extend((0..doors as u64).map(|index| Step::JoinCgroup { index }));
+    steps.push(Step::Unshare { flags: CGROUP });
+    steps.push(Step::SetIds { uid: USER_ID, gid: GROUP_ID, drop_groups: false });
+    steps
+}
+
+/// What the second process does before it has a function.
+pub fn park(network: bool) -> Vec<Step> {
+    let mut steps = vec![
+        Step::Setsid,
+        Step::NewKeyring,
+        Step::Hostname { name: "coldframe".into(), domain: "(none)".into() },
+    ];
+    if !network {
+        steps.push(Step::LoopbackUp);
+    }
+    // A second layer below the filter: no namespaces inside this user namespace, and few watches, which are counted by user.
+    for (name, most) in [
+        ("max_user_namespaces", 0),
+        ("max_mnt_namespaces", 0),
+        ("max_pid_namespaces", 0),
+        ("max_net_namespaces", 0),
+        ("max_ipc_namespaces", 0),
+        ("max_uts_namespaces", 0),
+        ("max_cgroup_namespaces", 0),
+        ("max_inotify_instances", 16),
+        ("max_inotify_watches", 1024),
+    ] {
+        steps.push(Step::WriteFile { path: format!("/proc/sys/user/{name}"), content: most.to_string() });
+    }
+    steps
+}
+
+/// What of a function matters to the lock-down.
+#[derive(Clone, Debug)]
+pub struct Function {
+    /// Key of its code in the store.
+    pub code: String,
+    /// Key of its layers in the store.
+    pub layers: Option<String>,
+    /// Size of `/tmp` in MiB.
+    pub tmp_mb: u64,
+    /// The memory cap in MiB.
+    pub memory_mb: u64,
+    /// Processes and threads together.
+    pub max_processes: u64,
+    /// Whether programs in `/tmp` may not be executed.
+    pub noexec_tmp: bool,
+    /// How much of `/proc` is visible.
+    pub proc_view: ProcView,
+    /// Whether it is in the host's network.
+    pub network: bool,
+}
+
+/// How the second process becomes the function's: its files, its limits, and then no way back.
+pub fn assign(function: &Function, landlock: Option<u32>, architecture: Architecture) -> Vec<Step> {
+    let mut steps = files(function);
+    steps.extend(limits(function));
+    steps.extend([
+        Step::DropBounding,
+        Step::Securebits { bits: SECUREBITS },
+        Step::DropCapabilities,
+        Step::NoNewPrivileges,
+        Step::Undumpable,
+    ]);
+    if let Some(abi) = landlock {
+        steps.extend(confine(abi, function.noexec_tmp));
+    }
+    let filter = seccomp::bytes(&seccomp::program(architecture, function.network));
+    steps.push(Step::Seccomp { filter });
+    steps
+}
+
+fn files(function: &Function) -> Vec<Step> {
+    let exec = if function.noexec_tmp { NOEXEC } else { 0 };
+    let mut steps = match function.proc_view {
+        ProcView::Pid => vec![proc("subset=pid,hidepid=invisible")],
+        ProcView::Masked => masked(),
+    };
+    let tmp = format!("size={}m,nr_inodes=65536,mode=1777", function.tmp_mb);
+    let shm = format!("size={}m,nr_inodes=4096,mode=1777", function.memory_mb);
+    steps.push(mount("tmp", "/tmp", "tmpfs", NOSUID | NODEV | exec, &tmp));
+    steps.push(mount("shm", "/dev/shm", "tmpfs", NOSUID | NODEV | NOEXEC, &shm));
+    steps.push(Step::Bind { source: format!("{STORE}/{}", function.code), target: "/var/task".into(), attributes: READ_ONLY });
+    if let Some(layers) = &function.layers {
+        steps.push(Step::Bind { source: format!("{STORE}/{layers}"), target: "/opt".into(), attributes: READ_ONLY });
+    }
+    // Other functions' code goes out of sight; nobody inside will be able to take this cover away.
+    steps.push(mount("none", STORE, "tmpfs", RDONLY | NOSUID | NODEV | NOEXEC, "size=4k,nr_inodes=2,mode=0000"));
+    steps.push(Step::Chdir { path: "/var/task".into() });
+    steps.push(Step::Umask { mask: 0o022 });
+    steps
+}
+
+fn proc(options: &str) -> Step {
+    mount("proc", "/proc", "proc", RDONLY | NOSUID | NODEV | NOEXEC, options)
+}
+
+/// The whole of `/proc`, with what tells of the host covered by something empty of our own.
+fn masked() -> Vec<Step> {
+    let mut steps = vec![proc("hidepid=invisible")];
+    for directory in ["acpi", "asound", "bus", "fs", "irq", "scsi", "sys", "tty", "driver"] {
+        let path = format!("/proc/{directory}");
+        if std::path::Path::new(&path).is_dir() {
+            steps.push(Step::Bind { source: "/.empty".into(), target: path, attributes: READ_ONLY | NOEXEC });
+        }
+    }
+    for file in [
+        "kcore", "keys", "key-users", "kallsyms", "kmsg", "latency_stats", "timer_list", "timer_stats", "sched_debug",
+        "interrupts", "iomem", "ioports", "modules", "config.gz", "kpagecount", "kpageflags", "kpagecgroup", "vmallocinfo",
+        "slabinfo", "pagetypeinfo", "locks", "partitions", "diskstats", "mdstat", "swaps", "sysrq-trigger", "cmdline",
+    ] {
+        let path = format!("/proc/{file}");
+        if std::path::Path::new(&path).exists() {
+            steps.push(Step::Bind { source: "/.nothing".into(), target: path, attributes: READ_ONLY | NOEXEC });
+        }
+    }
+    steps
+}
+
+fn limits(function: &Function) -> Vec<Step> {
+    [
+        // One, not zero: a limit of one byte also stops what core_pattern pipes to a program.
+        (rlimit::CORE, 1),
+        (rlimit::NOFILE, 1024),
+        (rlimit::NPROC, function.max_processes + 1),
+        (rlimit::FSIZE, function.tmp_mb.max(function.memory_mb) << 20),
+        (rlimit::MEMLOCK, 64 << 10),
+        (rlimit::MSGQUEUE, 0),
+        (rlimit::RTPRIO, 0),
+        (rlimit::NICE, 0),
+        (rlimit::SIGPENDING, 1024),
+        (rlimit::STACK, 8 << 20),
+    ]
+    .into_iter()
+    .map(|(resource, limit)| Step::Rlimit { resource, limit })
+    .collect()
+}
+
+fn confine(abi: u32, noexec_tmp: bool) -> Vec<Step> {
+    let Some(ruleset) = landlock::ruleset(abi) else { return Vec::new() };
+    // The attributes grew with the versions: file system (1), network (4), scopes (6).
+    let size = match abi {
+        ..4 => 8,
+        4..6 => 16,
+        _ => 24,
+    };
+    let mut steps = vec![Step::LandlockBegin {
+        fs: ruleset.handled_access_fs,
+        net: ruleset.handled_access_net,
+        scoped: ruleset.scoped,
+        size,
+    }];
+    let mut allow = |path: &str, access| steps.push(Step::LandlockPath { path: path.into(), access });
+    allow("/", landlock::read_only(abi));
+    allow("/tmp", landlock::scratch(abi, noexec_tmp));
+    allow("/dev/shm", landlock::scratch(abi, true));
+    for name in ["null", "zero", "full", "random", "urandom"] {
+        allow(&format!("/dev/{name}"), landlock::device(abi));
+    }
+    steps.push(Step::LandlockEnforce);
+    steps
+}
+
+/// What the init of an environment does: it needs next to nothing, and is given no more.
+pub fn init(architecture: Architecture) -> Vec<Step> {
+    vec![
+        Step::Rlimit { resource: rlimit::CORE, limit: 1 },
+        Step::NoNewPrivileges,
+        Step::Undumpable,
+        Step::Seccomp { filter: init_filter(architecture) },
+    ]
+}
+
+/// Reads, sends, waits, closes and exits; everything else kills it, and with it the environment.
+fn init_filter(architecture: Architecture) -> Vec<u8> {
+    const LOAD: u16 = 0x20;
+    const JUMP_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    const KILL: u32 = 0x8000_0000;
+    const ALLOW: u32 = 0x7fff_0000;
+    // read, sendto, ppoll, wait4, close, close_range, dup3, exit_group
+    let (audit, numbers) = match architecture {
+        Architecture::X86_64 => (0xc000_003e_u32, [0_u32, 44, 271, 61, 3, 436, 292, 231]),
+        Architecture::Arm64 => (0xc000_00b7, [63, 206, 73, 260, 57, 436, 24, 94]),
+    };
+    let mut filter = Vec::new();
+    let mut emit = |code: u16, yes: u8, no: u8, k: u32| {
+        filter.extend(code.to_le_bytes());
+        filter.extend([yes, no]);
+        filter.extend(k.to_le_bytes());
+    };
+    emit(LOAD, 0, 0, 4);
+    emit(JUMP_EQUAL, 1, 0, audit);
+    emit(RETURN, 0, 0, KILL);
+    emit(LOAD, 0, 0, 0);
+    for (place, number) in numbers.into_iter().enumerate() {
+        emit(JUMP_EQUAL, (numbers.len() - place) as u8, 0, number);
+    }
+    emit(RETURN, 0, 0, KILL);
+    emit(RETURN, 0, 0, ALLOW);
+    filter
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn function() -> Function {
+        Function {
+            code: "c0de".into(),
+            layers: Some("1a7e".into()),
+            tmp_mb: 64,
+            memory_mb: 128,
+            max_processes: 10,
+            noexec_tmp: false,
+            proc_view: ProcView::Pid,
+            network: false,
+        }
+    }
+
+    fn position(steps: &[Step], wanted: impl Fn(&Step) -> bool) -> usize {
+        steps.iter().position(wanted).expect("the step is planned")
+    }
+
+    #[test]
+    fn the_lock_down_is_in_the_only_order_that_works() {
+        let steps = assign(&function(), Some(7), Architecture::X86_64);
+        let bounding = position(&steps, |s| *s == Step::DropBounding);
+        let bits = position(&steps, |s| matches!(s, Step::Securebits { .. }));
+        let capabilities = position(&steps, |s| *s == Step::DropCapabilities);
+        let privileges = position(&steps, |s| *s == Step::NoNewPrivileges);
+        let landlock = position(&steps, |s| *s == Step::LandlockEnforce);
+        assert!(bounding < capabilities && bits < capabilities && capabilities < privileges && privileges < landlock);
+        assert!(matches!(steps.last(), Some(Step::Seccomp { .. })), "the filter comes last");
+        assert!(steps.iter().rposition(|s| matches!(s, Step::Mount { .. } | Step::Bind { .. })).expect("mounts") < bounding);
+    }
+
+    #[test]
+    fn other_functions_code_is_covered_after_the_own_is_bound() {
+        let steps = assign(&function(), None, Architecture::Arm64);
+        let code = position(&steps, |s| matches!(s, Step::Bind { target, .. } if target == "/var/task"));
+        let layers = position(&steps, |s| matches!(s, Step::Bind { target, .. } if target == "/opt"));
+        let cover = position(&steps, |s| matches!(s, Step::Mount { target, .. } if target == STORE));
+        assert!(code < cover && layers < cover);
+    }
+
+    #[test]
+    fn cgroups_are_joined_before_their_namespace_is_made() {
+        let steps = first(Identity::Slot(5), 3);
+        let joined = steps.iter().rposition(|s| matches!(s, Step::JoinCgroup { .. })).expect("joins");
+        assert!(joined < position(&steps, |s| matches!(s, Step::Unshare { .. })));
+        assert!(position(&steps, |s| *s == Step::Sync) < joined, "the supervisor writes the maps first");
+    }
+}

@@ -1,0 +1,34 @@
+//! What the far side of a fork is to do, decided before anything is done: pure data in, steps out.
+//!
+//! [`zygote`] plans a zygote and its root file system, [`environment`] what is made of its children.
+
+pub mod environment;
+pub mod rootfs;
+pub mod zygote;
+
+/// Mount attributes of everything that comes from the host: read-only, no set-uid, no devices.
+pub const READ_ONLY: u64 = RDONLY | NOSUID | NODEV;
+/// Flags of mount(2) that are also attributes of `mount_setattr`, with the same values.
+pub const RDONLY: u64 = 1;
+/// Set-user-id bits mean nothing.
+pub const NOSUID: u64 = 2;
+/// Device nodes mean nothing.
+pub const NODEV: u64 = 4;
+/// Nothing can be executed.
+pub const NOEXEC: u64 = 8;
+/// Changes the flags of a mount (of mount(2) only).
+pub const REMOUNT_BIND: u64 = 32 | 4096;
+/// Nothing crosses to or from other mount namespaces.
+pub const RECURSIVE_PRIVATE: u64 = 16_384 | (1 << 18);
+
+/// Who environments are, inside: the ids of Lambda's user.
+pub const USER_ID: u32 = 993;
+/// The group that goes with it.
+pub const GROUP_ID: u32 = 990;
+/// The name that goes with it.
+pub const USER_NAME: &str = "sbx_user1051";
+
+/// Where the store of code is to be found while an environment is set up; covered before user code runs.
+pub const STORE: &str = "/.store";
+/// Where the files of the runtime are.
+pub const RUNTIME: &str = "/var/runtime/coldframe_runtime";

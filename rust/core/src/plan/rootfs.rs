@@ -1,0 +1,231 @@
+//! The root file system of a zygote, which its environments inherit: a tmpfs with an allow-list of the host's
+//! directories bound into it, each at its own path, and nothing else.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use coldframe_sys::program::Step;
+
+use super::{
+    GROUP_ID, NODEV, NOEXEC, NOSUID, READ_ONLY, RDONLY, RECURSIVE_PRIVATE, REMOUNT_BIND, RUNTIME, STORE, USER_ID, USER_NAME,
+};
+
+/// A directory or file of the host, and where it appears inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// On the host.
+    pub source: PathBuf,
+    /// Inside.
+    pub target: PathBuf,
+}
+
+/// What a root file system is made of.
+#[derive(Clone, Debug)]
+pub struct Root {
+    /// An empty directory of ours on the host, over which the new root is mounted while it is being made.
+    pub scaffold: PathBuf,
+    /// The code store.
+    pub store: PathBuf,
+    /// The runtime's files.
+    pub runtime: PathBuf,
+    /// Top-level links of the host, such as `bin` to `usr/bin`.
+    pub links: Vec<(String, String)>,
+    /// Directories: `/usr`, what is not a link to it, the interpreter's prefixes.
+    pub grants: Vec<Grant>,
+    /// Files and directories of `/etc`.
+    pub etc: Vec<Grant>,
+}
+
+impl Root {
+    /// Looks at the host for what every root has; `grants` come on top.
+    pub fn of_host(scaffold: PathBuf, store: PathBuf, runtime: PathBuf, extra: Vec<Grant>, network: bool) -> Self {
+        let mut links = Vec::new();
+        let mut grants = vec![same(Path::new("/usr"))];
+        for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
+            let path = Path::new("/").join(name);
+            match std::fs::read_link(&path) {
+                Ok(target) => links.push((target.display().to_string(), format!("/{name}"))),
+                Err(_) if path.is_dir() => grants.push(same(&path)),
+                Err(_) => {}
+            }
+        }
+        grants.extend(extra);
+        let mut etc: Vec<&str> = vec!["/etc/ld.so.cache", "/etc/ssl/certs", "/etc/pki", "/etc/ca-certificates", "/etc/localtime"];
+        etc.extend(["/etc/alternatives"]);
+        if network {
+            etc.push("/etc/resolv.conf");
+        }
+        let etc = etc
+            .into_iter()
+            .filter_map(|path| Some(Grant { source: Path::new(path).canonicalize().ok()?, target: path.into() }))
+            .collect();
+        Self { scaffold, store, runtime, links, grants: outermost(grants), etc }
+    }
+
+    /// The steps that make it and move into it.
+    pub fn steps(&self) -> Vec<Step> {
+        let mut made = Made { root: self.scaffold.display().to_string(), directories: BTreeSet::new(), steps: Vec::new() };
+        made.steps.push(mount("none", "/", "", RECURSIVE_PRIVATE, ""));
+        made.steps.push(mount("root", &made.root.clone(), "tmpfs", NOSUID | NODEV, "size=4m,nr_inodes=4096,mode=0755"));
+        for directory in ["/tmp", "/proc", "/dev/shm", "/var/task", "/opt", STORE, "/.empty"] {
+            made.directory(directory);
+        }
+        made.file("/.nothing", "");
+        for (target, path) in &self.links {
+            made.link(target, path);
+        }
+        for grant in &self.grants {
+            made.directory(&grant.target.display().to_string());
+            made.bind(grant, READ_ONLY);
+        }
+        made.etc(&self.etc);
+        made.devices();
+        made.directory(RUNTIME);
+        made.bind(&Grant { source: self.runtime.clone(), target: RUNTIME.into() }, READ_ONLY);
+        made.bind(&Grant { source: self.store.clone(), target: STORE.into() }, READ_ONLY);
+        // Not read-only: an ordinary user's environments write their own id maps here before they have a /proc of their
+        // own. The kernel lets a user namespace mount one only while a whole one is visible.
+        made.steps.push(mount("proc", &made.at("/proc"), "proc", NOSUID | NODEV | NOEXEC, ""));
+        made.steps.push(Step::Pivot { path: made.root.clone() });
+        made.steps.push(mount("none", "/", "", REMOUNT_BIND | RDONLY | NOSUID | NODEV, ""));
+        made.steps
+    }
+}
+
+fn same(path: &Path) -> Grant {
+    Grant { source: path.to_path_buf(), target: path.to_path_buf() }
+}
+
+/// Drops what lies below another grant that shows the same thing there.
+fn outermost(grants: Vec<Grant>) -> Vec<Grant> {
+    let covered = |grant: &Grant| {
+        grants.iter().any(|other| {
+            grant.target != other.target
+                && grant.target.strip_prefix(&other.target).ok() == grant.source.strip_prefix(&other.source).ok()
+                && grant.target.starts_with(&other.target)
+        })
+    };
+    let mut kept: Vec<Grant> = grants.iter().filter(|grant| !covered(grant)).cloned().collect();
+    // Outer ones first: what is bound later lies on top.
+    kept.sort_by_key(|grant| grant.target.components().count());
+    kept.dedup();
+    kept
+}
+
+pub(super) fn mount(source: &str, target: &str, kind: &str, flags: u64, data: &str) -> Step {
+    Step::Mount { source: source.into(), target: target.into(), kind: kind.into(), flags, data: data.into() }
+}
+
+struct Made {
+    root: String,
+    directories: BTreeSet<String>,
+    steps: Vec<Step>,
+}
+
+impl Made {
+    fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.root)
+    }
+
+    /// Makes a directory and those above it, each once.
+    fn directory(&mut self, path: &str) {
+        let mut whole = String::new();
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            whole = format!("{whole}/{part}");
+            if self.directories.insert(whole.clone()) {
+                self.steps.push(Step::MakeDir { path: self.at(&whole), mode: 0o755 });
+            }
+        }
+    }
+
+    fn parent(&mut self, path: &str) {
+        if let Some((parent, _)) = path.rsplit_once('/') {
+            self.directory(parent);
+        }
+    }
+
+    fn file(&mut self, path: &str, content: &str) {
+        self.parent(path);
+        self.steps.push(Step::MakeFile { path: self.at(path), mode: 0o644, content: content.into() });
+    }
+
+    fn link(&mut self, target: &str, path: &str) {
+        self.parent(path);
+        self.steps.push(Step::Symlink { target: target.into(), path: self.at(path) });
+    }
+
+    fn bind(&mut self, grant: &Grant, attributes: u64) {
+        self.steps.push(Step::Bind {
+            source: grant.source.display().to_string(),
+            target: self.at(&grant.target.display().to_string()),
+            attributes,
+        });
+    }
+
+    fn etc(&mut self, grants: &[Grant]) {
+        self.file("/etc/passwd", &format!("root:x:0:0:root:/:/sbin/nologin\n{USER_NAME}:x:{USER_ID}:{GROUP_ID}::/tmp:/sbin/nologin\n"));
+        self.file("/etc/group", &format!("root:x:0:\n{USER_NAME}:x:{GROUP_ID}:\n"));
+        self.file("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n127.0.0.1 sandbox.localdomain\n");
+        self.file("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n");
+        for grant in grants {
+            let target = grant.target.display().to_string();
+            if grant.source.is_dir() {
+                self.directory(&target);
+            } else {
+                self.file(&target, "");
+            }
+            self.bind(grant, READ_ONLY | NOEXEC);
+        }
+    }
+
+    fn devices(&mut self) {
+        for name in ["null", "zero", "full", "random", "urandom"] {
+            let path = format!("/dev/{name}");
+            self.file(&path, "");
+            self.bind(&Grant { source: path.clone().into(), target: path.into() }, NOSUID | NOEXEC);
+        }
+        for (target, name) in
+            [("/proc/self/fd", "fd"), ("/proc/self/fd/0", "stdin"), ("/proc/self/fd/1", "stdout"), ("/proc/self/fd/2", "stderr")]
+        {
+            self.link(target, &format!("/dev/{name}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> Root {
+        Root {
+            scaffold: "/scaffold".into(),
+            store: "/state/store".into(),
+            runtime: "/pkg/_runtime".into(),
+            links: vec![("usr/bin".into(), "/bin".into())],
+            grants: outermost(vec![same(Path::new("/usr")), same(Path::new("/home/u/venv")), same(Path::new("/usr/lib"))]),
+            etc: vec![],
+        }
+    }
+
+    #[test]
+    fn everything_of_the_host_is_read_only_and_the_root_is_closed_last() {
+        let steps = root().steps();
+        for step in &steps {
+            if let Step::Bind { source, attributes, .. } = step {
+                let device = source.starts_with("/dev/");
+                assert!(attributes & NOSUID != 0 && (device || attributes & READ_ONLY == READ_ONLY), "{step:?}");
+            }
+        }
+        assert!(matches!(steps.last(), Some(Step::Mount { target, flags, .. }) if target == "/" && flags & RDONLY != 0));
+        assert!(matches!(&steps[0], Step::Mount { flags, .. } if *flags == RECURSIVE_PRIVATE));
+    }
+
+    #[test]
+    fn parents_of_a_grant_are_made_in_our_own_tmpfs() {
+        let steps = root().steps();
+        let made = |path: &str| steps.iter().position(|s| matches!(s, Step::MakeDir { path: p, .. } if p == path));
+        assert!(made("/scaffold/home").expect("made") < made("/scaffold/home/u/venv").expect("made"));
+        let bound = steps.iter().filter(|s| matches!(s, Step::Bind { target, .. } if target == "/scaffold/usr/lib")).count();
+        assert_eq!(bound, 0, "what an outer grant shows is not bound again");
+    }
+}

@@ -1,0 +1,90 @@
+//! Processes of our own making: how init is started and how its end is seen.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use coldframe_sys::spawn::{Spawn, spawn};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
+
+/// New namespaces, as clone(2) names them.
+pub mod namespace {
+    /// Mounts.
+    pub const MOUNT: u64 = 0x0002_0000;
+    /// The view of the cgroup tree.
+    pub const CGROUP: u64 = 0x0200_0000;
+    /// Host name.
+    pub const UTS: u64 = 0x0400_0000;
+    /// System V and POSIX message queues, semaphores, shared memory.
+    pub const IPC: u64 = 0x0800_0000;
+    /// Users and capabilities.
+    pub const USER: u64 = 0x1000_0000;
+    /// Process ids.
+    pub const PID: u64 = 0x2000_0000;
+    /// Network.
+    pub const NETWORK: u64 = 0x4000_0000;
+}
+
+/// A pair of connected sockets that keep packets apart; both are closed on exec.
+pub fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+/// A file in memory that nobody can change any more.
+pub fn sealed(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    // Kernel 6.3 wants to be told that the file is meant to be executed; older ones do not know the flag.
+    let fd = memfd_create(name, flags | MemfdFlags::EXEC).or_else(|_| memfd_create(name, flags))?;
+    let mut file = File::from(fd);
+    file.write_all(content)?;
+    fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
+    // Reopened for reading, from its beginning, by a descriptor that could not write even without the seals.
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+    Ok(File::open(path)?.into())
+}
+
+/// A pidfd of this very process.
+pub fn own_pidfd() -> io::Result<OwnedFd> {
+    Ok(pidfd_open(getpid(), PidfdFlags::empty())?)
+}
+
+/// Kills; a process that is gone already is as good as killed.
+pub fn kill(pidfd: BorrowedFd<'_>) {
+    let _ = pidfd_send_signal(pidfd, Signal::KILL);
+}
+
+/// The lines of the id maps with which an ordinary user becomes root of a new user namespace.
+pub fn root_map(uid: u32, gid: u32) -> (String, String) {
+    (format!("0 {uid} 1"), format!("0 {gid} 1"))
+}
+
+/// Starts an init with every namespace and lets it end at once.
+pub fn probe(uid: u32, gid: u32) -> io::Result<()> {
+    use namespace::{CGROUP, IPC, MOUNT, NETWORK, PID, USER, UTS};
+    let (ours, theirs) = packet_pair()?;
+    let program = sealed("probe", &coldframe_sys::program::encode_init(&[], &[], &[]))?;
+    let supervisor = own_pidfd()?;
+    let executable = sealed("init", coldframe_sys::INIT)?;
+    let map = root_map(uid, gid);
+    let pidfd = spawn(&Spawn {
+        namespaces: USER | PID | MOUNT | NETWORK | IPC | UTS | CGROUP,
+        cgroup: None,
+        executable: executable.as_fd(),
+        fds: &[theirs.as_fd(), program.as_fd(), supervisor.as_fd()],
+        map: Some((&map.0, &map.1)),
+    })?;
+    drop(ours);
+    kill(pidfd.as_fd());
+    reap(pidfd.as_fd());
+    Ok(())
+}
+
+/// Waits for the end of a child made by `spawn`, which sends no SIGCHLD and is only seen by those who ask for it.
+pub fn reap(pidfd: BorrowedFd<'_>) {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    // __WALL is implied for pidfds of children without a signal only from 4.7 on with __WCLONE; rustix has no name for it.
+    let options = WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(0x4000_0000);
+    let _ = waitid(WaitId::PidFd(pidfd), options);
+}

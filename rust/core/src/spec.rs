@@ -1,0 +1,178 @@
+//! What a function is: its handler, its code and its limits. Immutable once it has been checked.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+/// The machine architectures that Lambda has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Architecture {
+    /// `x86_64`
+    X86_64,
+    /// `arm64`, which the kernel calls aarch64
+    Arm64,
+}
+
+impl Architecture {
+    /// The architecture that this library was compiled for.
+    pub const HOST: Self = if cfg!(target_arch = "x86_64") { Self::X86_64 } else { Self::Arm64 };
+
+    /// The architecture of this name, in Lambda's spelling.
+    pub fn from_name(name: &str) -> Result<Self> {
+        match name {
+            "x86_64" => Ok(Self::X86_64),
+            "arm64" => Ok(Self::Arm64),
+            other => Err(Error::Configuration(format!(
+                "architecture is {other:?}; it must be \"x86_64\" or \"arm64\", or None for the host's"
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::X86_64 => "x86_64",
+            Self::Arm64 => "arm64",
+        })
+    }
+}
+
+/// What to do where the host lacks a protection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Refuse.
+    Strict,
+    /// Go on with what there is, and say so.
+    Available,
+}
+
+/// How much of `/proc` an environment sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcView {
+    /// Its own processes and nothing else.
+    Pid,
+    /// Also `cpuinfo`, `meminfo` and the like, with what tells of the host covered.
+    Masked,
+}
+
+/// A `CPython` and where it lives.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Interpreter {
+    /// The program.
+    pub executable: PathBuf,
+    /// `major.minor`
+    pub version: String,
+    /// Directories that have to be readable at their own paths.
+    pub prefixes: Vec<PathBuf>,
+    /// `sys.path` of the standard library.
+    pub stdlib: Vec<String>,
+    /// Directories of installed packages.
+    pub site: Vec<String>,
+}
+
+/// A function as its owner describes it.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// `AWS_LAMBDA_FUNCTION_NAME`
+    pub name: String,
+    /// `module.function`
+    pub handler: String,
+    /// A directory, a `.py` file or a `.zip`.
+    pub code: PathBuf,
+    /// Directories or `.zip` files, laid over one another under `/opt`.
+    pub layers: Vec<PathBuf>,
+    /// What runs the handler.
+    pub interpreter: Interpreter,
+    /// Modules that are imported before the environment is forked.
+    pub preload: Vec<String>,
+    /// Whether the interpreter's installed packages are readable.
+    pub packages: bool,
+    /// Cap of everything the environment dirties, in MiB.
+    pub memory_mb: u64,
+    /// Wall clock of one invocation.
+    pub timeout: Duration,
+    /// Size of `/tmp`, in MiB.
+    pub tmp_mb: u64,
+    /// Processes and threads together.
+    pub max_processes: u64,
+    /// How much of one invocation's output is kept, in KiB.
+    pub log_kb: u64,
+    /// The handler's variables, beside Lambda's own.
+    pub env: BTreeMap<String, String>,
+    /// The host's network instead of an empty one.
+    pub network: bool,
+    /// The architecture the owner declared.
+    pub architecture: Option<Architecture>,
+    /// What to do where the host lacks a protection.
+    pub isolation: Isolation,
+    /// At most this many invocations at once.
+    pub reserved_concurrency: Option<u64>,
+    /// Whether an environment serves more than one event.
+    pub reuse: bool,
+    /// How much of `/proc` is visible.
+    pub proc_view: ProcView,
+    /// Whether programs in `/tmp` may not be executed.
+    pub noexec_tmp: bool,
+    /// Where the files of the runtime lie on the host.
+    pub runtime_dir: PathBuf,
+}
+
+/// Memory at which a function has one vCPU, in MiB.
+pub const MEMORY_OF_ONE_VCPU: u64 = 1769;
+/// Largest event and response in bytes: Lambda's 6 MiB and 100 bytes.
+pub const MAX_PAYLOAD: usize = 6_291_556;
+
+impl Spec {
+    /// Checks every range; the error names the argument, its value and what it may be.
+    pub fn check(&self) -> Result<()> {
+        range("memory_mb", self.memory_mb, 32, 10_240, "MiB")?;
+        range("tmp_mb", self.tmp_mb, 1, 10_240, "MiB")?;
+        range("max_processes", self.max_processes, 1, 32_768, "processes")?;
+        range("log_kb", self.log_kb, 0, 1_048_576, "KiB")?;
+        if self.timeout.is_zero() || self.timeout > Duration::from_secs(900) {
+            return Err(Error::Configuration(format!(
+                "timeout_s is {}; it must be above 0 and at most 900 seconds",
+                self.timeout.as_secs_f64()
+            )));
+        }
+        if self.layers.len() > 5 {
+            return Err(Error::Configuration(format!(
+                "Cannot reference more than 5 layers. {} were given; merge some of them",
+                self.layers.len()
+            )));
+        }
+        if let Some(architecture) = self.architecture.filter(|&a| a != Architecture::HOST) {
+            return Err(Error::Configuration(format!(
+                "function {:?} is for {architecture} and this host is {}; run it on an {architecture} machine, or leave \
+                 architecture out if its code runs anywhere",
+                self.name,
+                Architecture::HOST
+            )));
+        }
+        let nul = [("name", &self.name), ("handler", &self.handler)]
+            .into_iter()
+            .chain(self.env.iter().flat_map(|(name, value)| [("env", name), ("env", value)]));
+        for (argument, text) in nul {
+            if text.contains('\0') {
+                return Err(Error::Configuration(format!("{argument} holds a NUL character in {text:?}; remove it")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The share of one CPU that goes with the memory: 1.0 at 1,769 MiB.
+    pub fn vcpus(&self) -> f64 {
+        self.memory_mb as f64 / MEMORY_OF_ONE_VCPU as f64
+    }
+}
+
+fn range(argument: &str, value: u64, least: u64, most: u64, unit: &str) -> Result<()> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::Configuration(format!("{argument} is {value}; it must be from {least} to {most} {unit}")))
+}

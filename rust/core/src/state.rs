@@ -1,0 +1,190 @@
+//! What this process keeps on disk and in the cgroup trees, and what dead ones left there.
+//!
+//! Every owner has a directory of its own below the state directory, holds a lock in it for as long as it lives, and
+//! lists its cgroups there. Whoever starts next removes what an owner left that holds its lock no more.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::random;
+
+/// Where the host users of environments begin, as root.
+const FIRST_UID: u32 = 0x7000_0000;
+/// How many an owner has at once.
+pub const UIDS: u32 = 4096;
+const BLOCKS: u32 = 32_768;
+
+/// The directory of this owner.
+#[derive(Debug)]
+pub struct State {
+    directory: PathBuf,
+    name: String,
+    first_uid: u32,
+    _lock: File,
+    _uids: Option<File>,
+}
+
+impl State {
+    /// Makes it, after removing what dead owners left.
+    pub fn new(root: bool) -> Result<Self> {
+        let base = base(root)?;
+        let owners = base.join("owners");
+        private(&owners)?;
+        collect(&owners);
+        let (name, directory, lock) = claim(&owners)?;
+        for (name, mode) in [("store", 0o755), ("root", 0o755)] {
+            let path = directory.join(name);
+            DirBuilder::new().mode(mode).create(&path).map_err(|e| failed("making a directory", &path, e))?;
+            // The caller's umask may have taken something away.
+            fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode))
+                .map_err(|e| failed("setting the mode of", &path, e))?;
+        }
+        let (uids, first_uid) = if root { users(&base)? } else { (None, 0) };
+        Ok(Self { directory, name, first_uid, _lock: lock, _uids: uids })
+    }
+
+    /// The name of everything that this owner makes elsewhere.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// As root: the first of the [`UIDS`] host users that nobody else uses.
+    pub fn first_uid(&self) -> u32 {
+        self.first_uid
+    }
+
+    /// Where code is kept.
+    pub fn store(&self) -> PathBuf {
+        self.directory.join("store")
+    }
+
+    /// An empty directory over which roots are mounted while they are made.
+    pub fn scaffold(&self) -> PathBuf {
+        self.directory.join("root")
+    }
+
+    /// Notes the cgroups, so that they can be removed if this process is killed.
+    pub fn note_cgroups(&self, paths: &[PathBuf]) -> Result<()> {
+        let file = self.directory.join("cgroups");
+        let text: String = paths.iter().map(|path| format!("{}\n", path.display())).collect();
+        fs::write(&file, text).map_err(|e| failed("writing", &file, e))
+    }
+
+    /// Removes everything.
+    pub fn remove(&self) {
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn failed(step: &'static str, path: &Path, e: io::Error) -> Error {
+    Error::kernel(step, format!("{} (COLDFRAME_STATE_DIR sets another place)", path.display()), e)
+}
+
+fn base(root: bool) -> Result<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(path) = variable("COLDFRAME_STATE_DIR") {
+        return Ok(path);
+    }
+    if root {
+        return Ok("/var/lib/coldframe".into());
+    }
+    variable("XDG_CACHE_HOME")
+        .or_else(|| variable("HOME").map(|home| home.join(".cache")))
+        .map(|cache| cache.join("coldframe"))
+        .ok_or_else(|| {
+            Error::HostCapability("neither HOME nor XDG_CACHE_HOME is set; set COLDFRAME_STATE_DIR to a private directory".into())
+        })
+}
+
+fn private(path: &Path) -> Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| failed("making a directory", path, e))
+}
+
+/// Makes a directory whose lock is held before anybody can see it under its name.
+fn claim(owners: &Path) -> Result<(String, PathBuf, File)> {
+    let name = format!("coldframe-{}-{}", std::process::id(), random::hex(8));
+    let hidden = owners.join(format!(".{name}"));
+    private(&hidden)?;
+    let lock = hidden.join("lock");
+    let file = File::create(&lock).map_err(|e| failed("making", &lock, e))?;
+    file.try_lock().map_err(|e| failed("locking", &lock, e.into()))?;
+    let path = owners.join(&name);
+    fs::rename(&hidden, &path).map_err(|e| failed("making", &path, e))?;
+    Ok((name, path, file))
+}
+
+/// Takes a block of users that no other owner on this machine has.
+fn users(base: &Path) -> Result<(Option<File>, u32)> {
+    let directory = base.join("users");
+    private(&directory)?;
+    for block in 0..BLOCKS {
+        let path = directory.join(block.to_string());
+        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(|e| failed("making", &path, e))?;
+        match file.try_lock() {
+            Ok(()) => return Ok((Some(file), FIRST_UID + block * UIDS)),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(e)) => return Err(failed("locking", &path, e)),
+        }
+    }
+    Err(Error::HostCapability(format!("all {BLOCKS} blocks of host users are in use; close some hosts")))
+}
+
+/// The directories of owners that are dead.
+pub fn leftovers(root: bool) -> Vec<PathBuf> {
+    base(root).map(|base| dead(&base.join("owners")).into_iter().map(|(path, _)| path).collect()).unwrap_or_default()
+}
+
+fn dead(owners: &Path) -> Vec<(PathBuf, File)> {
+    let Ok(entries) = fs::read_dir(owners) else { return Vec::new() };
+    let mut found = Vec::new();
+    for entry in entries.flatten() {
+        if !entry.file_name().to_string_lossy().starts_with("coldframe-") {
+            continue;
+        }
+        let Ok(lock) = File::options().write(true).open(entry.path().join("lock")) else { continue };
+        if lock.try_lock().is_ok() {
+            found.push((entry.path(), lock));
+        }
+    }
+    found
+}
+
+/// Removes what dead owners left; what cannot be removed now is there the next time.
+fn collect(owners: &Path) {
+    for (path, _lock) in dead(owners) {
+        let listed = fs::read_to_string(path.join("cgroups")).unwrap_or_default();
+        let name = path.file_name().unwrap_or_default();
+        // Only what carries the dead owner's own name is touched, whatever the list says.
+        let gone = listed.lines().map(Path::new).filter(|group| group.file_name() == Some(name)).all(end_cgroup);
+        if gone {
+            let _ = fs::remove_dir_all(&path);
+        }
+    }
+}
+
+/// Kills what is in a cgroup and below it, and removes both. True when nothing is left.
+fn end_cgroup(path: &Path) -> bool {
+    let write = |path: PathBuf, text: &str| {
+        File::options().write(true).open(path).and_then(|mut file| file.write_all(text.as_bytes()))
+    };
+    let _ = write(path.join("cgroup.kill"), "1");
+    let Ok(entries) = fs::read_dir(path) else { return true };
+    for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
+        // What the version 1 freezer stopped takes no signal until it goes on.
+        let _ = write(entry.path().join("freezer.state"), "THAWED");
+        end_cgroup(&entry.path());
+    }
+    // The killed are gone in moments; what takes longer is left for the next start.
+    for _ in 0..50 {
+        match fs::remove_dir(path) {
+            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) => {
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
+            result => return result.is_ok() || !path.exists(),
+        }
+    }
+    false
+}

@@ -1,0 +1,550 @@
+//! Snapshots of code: read once, kept by their content, mounted read-only into environments.
+//!
+//! Links in a snapshot are kept as they are and mean something inside a sandbox only: nothing on the host may follow
+//! them. A snapshot says nothing of who owned its files and what their modes were; every user can read all of it.
+
+mod archive;
+mod elf;
+mod tree;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use rustix::fs::{Access, AtFlags, FileType, accessat};
+use sha2::{Digest, Sha256};
+
+use self::tree::{Found, Reading, Tree, shown};
+use crate::error::{Error, Result};
+use crate::spec::Architecture;
+
+/// How many layers a function may have, as in Lambda.
+const LAYERS: usize = 5;
+
+/// The private place of all snapshots of this process.
+#[derive(Debug)]
+pub struct Store {
+    shelf: Arc<Shelf>,
+    /// Copies made by [`Store::grant`], by source and state. They stay: a path does not tell when it is no longer used.
+    granted: Mutex<HashMap<(PathBuf, [u8; 32]), Snapshot>>,
+}
+
+/// A tree of files that does not change. Its directory is deleted with the last clone of the last snapshot of the same
+/// content.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The content's address: SHA-256 in hexadecimal of every name, type, x-bit, byte and link target.
+    pub key: String,
+    /// The snapshot's directory.
+    pub path: PathBuf,
+    _hold: Arc<Hold>,
+}
+
+impl Store {
+    /// A store in the directory `root`, which exists, is readable by all (0755) and lies in a directory that is private
+    /// to this process (0700).
+    pub fn new(root: PathBuf) -> Self {
+        let shelf = Shelf { root, holds: Mutex::default(), made: AtomicU64::new(0) };
+        Self { shelf: Arc::new(shelf), granted: Mutex::default() }
+    }
+
+    /// Takes a function's code: a directory, a `.py` file or a `.zip` file. Native code for another architecture is an
+    /// error.
+    pub fn code(&self, source: &Path, architecture: Architecture) -> Result<Snapshot> {
+        let origin = Origin::of(source, "code is a directory, a `.py` file or a `.zip` file", true)?;
+        let mut left = archive::UNZIPPED_BYTES;
+        self.make(Some(architecture), |tree| self.read(tree, source, origin, &mut left))
+    }
+
+    /// Lays up to five layers over one another, the first at the bottom; each is a directory or a `.zip` file. Without
+    /// any the result is `None`.
+    pub fn layers(&self, sources: &[PathBuf], architecture: Architecture) -> Result<Option<Snapshot>> {
+        if sources.is_empty() {
+            return Ok(None);
+        }
+        if sources.len() > LAYERS {
+            return Err(Error::Configuration(format!(
+                "Cannot reference more than {LAYERS} layers. {} were given; merge some of them",
+                sources.len()
+            )));
+        }
+        let mut left = archive::UNZIPPED_BYTES;
+        let snapshot = self.make(Some(architecture), |tree| {
+            sources.iter().try_for_each(|source| {
+                let origin = Origin::of(source, "a layer is a directory or a `.zip` file", false)?;
+                self.read(tree, source, origin, &mut left)
+            })
+        })?;
+        Ok(Some(snapshot))
+    }
+
+    /// A path at which every user can read all that this process can read of `source`, which is a directory or file:
+    /// `source` itself where it is open to everybody, otherwise a copy that lives as long as the store. The modes of the
+    /// directories above `source` do not matter.
+    pub fn grant(&self, source: &Path) -> Result<PathBuf> {
+        let (open, state) = self.survey(source)?;
+        if open {
+            return Ok(source.to_path_buf());
+        }
+        let file = source.is_file().then(|| source.file_name()).flatten();
+        let within = |snapshot: &Snapshot| file.map_or(snapshot.path.clone(), |name| snapshot.path.join(name));
+        let id = (source.to_path_buf(), state);
+        if let Some(snapshot) = lock(&self.granted).get(&id) {
+            return Ok(within(snapshot));
+        }
+        let snapshot = self.make(None, |tree| match file {
+            Some(name) => tree::copy_file(tree, name.as_bytes(), tree::open_named(source)?, source),
+            None => tree::copy(tree, source, self.reading(true)),
+        })?;
+        let path = within(&snapshot);
+        lock(&self.granted).insert(id, snapshot);
+        Ok(path)
+    }
+
+    /// Whether everything in `source` is open to everybody, and a digest of its state that changes when a file does.
+    fn survey(&self, source: &Path) -> Result<(bool, [u8; 32])> {
+        let metadata = fs::metadata(source).map_err(|error| tree::unreadable(source, error))?;
+        let mut open = is_open(metadata.mode(), metadata.is_dir());
+        let mut state = Sha256::new_with_prefix(metadata.ctime().to_le_bytes());
+        state.update(metadata.ctime_nsec().to_le_bytes());
+        if metadata.is_dir() {
+            tree::walk(source, self.reading(true), &mut |found| {
+                let stat = &found.stat;
+                state.update(found.path);
+                // The change time covers content, mode and the renaming of another file to this name.
+                for number in [stat.st_ino, stat.st_size as u64, stat.st_ctime as u64, stat.st_ctime_nsec] {
+                    state.update(number.to_le_bytes());
+                }
+                open = open && (is_open_entry(found) || !is_readable(found));
+                Ok(true)
+            })?;
+        }
+        Ok((open, state.finalize().into()))
+    }
+
+    fn reading(&self, lenient: bool) -> Reading {
+        let without = fs::metadata(&self.shelf.root).ok().map(|store| (store.dev(), store.ino()));
+        Reading { without, lenient }
+    }
+
+    fn read(&self, tree: &mut Tree, source: &Path, origin: Origin, left: &mut u64) -> Result<()> {
+        tree.reads(source);
+        match origin {
+            Origin::Directory => tree::copy(tree, source, self.reading(false)),
+            Origin::Archive => archive::unpack(tree, source, left),
+            Origin::Script => {
+                let name = source.file_name().unwrap_or_default();
+                tree::copy_file(tree, name.as_bytes(), tree::open_named(source)?, source)
+            }
+        }
+    }
+
+    /// Makes a snapshot of what `fill` writes, or finds the one of the same content.
+    fn make(&self, native: Option<Architecture>, fill: impl FnOnce(&mut Tree) -> Result<()>) -> Result<Snapshot> {
+        let draft = self.shelf.draft()?;
+        let mut tree = Tree::new(&draft.0, native)?;
+        fill(&mut tree)?;
+        self.shelf.keep(&draft, tree.key())
+    }
+}
+
+/// What a source of code is.
+#[derive(Clone, Copy)]
+enum Origin {
+    Directory,
+    Script,
+    Archive,
+}
+
+impl Origin {
+    fn of(source: &Path, accepted: &str, scripts: bool) -> Result<Self> {
+        if source.as_os_str().is_empty() {
+            return Err(Error::Configuration(format!("the path is empty; {accepted}")));
+        }
+        let metadata = match fs::metadata(source) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(tree::unreadable(source, error));
+            }
+            Err(error) => {
+                return Err(Error::Configuration(format!("there is no {} ({error}); {accepted}", shown(source))));
+            }
+        };
+        match source.extension() {
+            _ if metadata.is_dir() => Ok(Self::Directory),
+            Some(zip) if metadata.is_file() && zip.eq_ignore_ascii_case("zip") => Ok(Self::Archive),
+            Some(py) if metadata.is_file() && scripts && py == "py" => Ok(Self::Script),
+            _ => Err(Error::Configuration(format!("{} is nothing of that kind: {accepted}", shown(source)))),
+        }
+    }
+}
+
+/// Whether everybody can read a file, or list and enter a directory; and execute it where anybody can.
+fn is_open(mode: u32, directory: bool) -> bool {
+    let needed = if directory || mode & 0o111 != 0 { 0o5 } else { 0o4 };
+    mode & needed == needed
+}
+
+fn is_open_entry(found: &Found<'_>) -> bool {
+    match FileType::from_raw_mode(found.stat.st_mode) {
+        FileType::Directory => is_open(found.stat.st_mode, true),
+        FileType::RegularFile => is_open(found.stat.st_mode, false),
+        _ => true, // a link has no mode of its own, and the rest is nobody's to read
+    }
+}
+
+/// Whether this process can read an entry: what it cannot read it does not grant either.
+fn is_readable(found: &Found<'_>) -> bool {
+    accessat(found.parent, found.name, Access::READ_OK, AtFlags::EACCESS).is_ok()
+}
+
+/// The directory of all snapshots, and which of them are in use.
+#[derive(Debug)]
+struct Shelf {
+    root: PathBuf,
+    /// An entry stands for a directory that exists, even when its last snapshot is gone: whoever holds the lock and finds
+    /// it like that either takes the directory over or removes both.
+    holds: Mutex<HashMap<String, Weak<Hold>>>,
+    made: AtomicU64,
+}
+
+impl Shelf {
+    /// A fresh directory of a temporary name.
+    fn draft(&self) -> Result<Draft> {
+        let path = self.temporary();
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(|error| Error::kernel("making a snapshot", shown(&path), error))?;
+        Ok(Draft(path))
+    }
+
+    fn temporary(&self) -> PathBuf {
+        self.root.join(format!(".{}-{}", std::process::id(), self.made.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// Puts a finished draft in its place, unless its content is there already.
+    fn keep(self: &Arc<Self>, draft: &Draft, key: String) -> Result<Snapshot> {
+        let path = self.root.join(&key);
+        let mut holds = lock(&self.holds);
+        if let Some(hold) = holds.get(&key).and_then(Weak::upgrade) {
+            return Ok(Snapshot { key, path, _hold: hold });
+        }
+        if !holds.contains_key(&key) {
+            fs::rename(&draft.0, &path).map_err(|error| Error::kernel("making a snapshot", shown(&path), error))?;
+        }
+        let hold = Arc::new(Hold { shelf: Arc::clone(self), key: key.clone(), maker: std::process::id() });
+        holds.insert(key.clone(), Arc::downgrade(&hold));
+        Ok(Snapshot { key, path, _hold: hold })
+    }
+}
+
+/// A directory that is removed, unless it has been renamed.
+struct Draft(PathBuf);
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What all snapshots of one content share; the last one removes the directory.
+#[derive(Debug)]
+struct Hold {
+    shelf: Arc<Shelf>,
+    key: String,
+    maker: u32,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // After a fork the directory is the parent's, and the lock may be held by a thread that is not here.
+        if self.maker != std::process::id() {
+            return;
+        }
+        let mut holds = lock(&self.shelf.holds);
+        if holds.get(&self.key).is_none_or(|hold| hold.strong_count() > 0) {
+            return;
+        }
+        // Out of the way under the lock, because that is quick, and removed without it.
+        let doomed = Draft(self.shelf.temporary());
+        match fs::rename(self.shelf.root.join(&self.key), &doomed.0) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {}
+            _ => drop(holds.remove(&self.key)),
+        }
+        drop(holds);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+mod testing {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A directory of one test, with a store in it.
+    pub(super) struct Scratch {
+        path: PathBuf,
+        pub(super) store: Store,
+    }
+
+    impl Scratch {
+        pub(super) fn new() -> Self {
+            static MADE: AtomicU64 = AtomicU64::new(0);
+            let number = MADE.fetch_add(1, Ordering::Relaxed);
+            let path = std::env::temp_dir().join(format!("coldframe-store-{}-{number}", std::process::id()));
+            fs::create_dir_all(path.join("private/store")).unwrap();
+            Self { store: Store::new(path.join("private/store")), path }
+        }
+
+        pub(super) fn path(&self, name: &str) -> PathBuf {
+            self.path.join(name)
+        }
+
+        pub(super) fn directory(&self, name: &str) -> PathBuf {
+            let path = self.path(name);
+            fs::create_dir_all(&path).unwrap();
+            path
+        }
+
+        /// A file, with its directories.
+        pub(super) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+            let path = self.path(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, content).unwrap();
+            self.chmod(name, 0o644);
+            path
+        }
+
+        pub(super) fn chmod(&self, name: &str, mode: u32) {
+            fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+
+        pub(super) fn code(&self, source: &Path) -> Result<Snapshot> {
+            self.store.code(source, Architecture::X86_64)
+        }
+
+        /// Names of what is in the store.
+        pub(super) fn stored(&self) -> Vec<String> {
+            let entries = fs::read_dir(&self.store.shelf.root).unwrap();
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+mod tests {
+    use std::fs::File;
+    use std::io::Write;
+    use std::os::unix::fs::symlink;
+    use std::thread;
+
+    use super::testing::Scratch;
+    use super::*;
+
+    fn message<T>(result: Result<T>) -> String {
+        match result {
+            Err(Error::Configuration(message)) => message,
+            Err(other) => panic!("not a configuration error: {other:?}"),
+            Ok(_) => panic!("no error"),
+        }
+    }
+
+    #[test]
+    fn a_script_ends_up_at_the_top() {
+        let scratch = Scratch::new();
+        let snapshot = scratch.code(&scratch.write("src/app.py", "x = 1")).unwrap();
+        assert_eq!(fs::read_to_string(snapshot.path.join("app.py")).unwrap(), "x = 1");
+        assert_eq!(snapshot.path, scratch.path("private/store").join(&snapshot.key));
+        assert_eq!(snapshot.key.len(), 64);
+        // The name that was given counts, not the one that it leads to.
+        symlink(scratch.path("src/app.py"), scratch.path("other.py")).unwrap();
+        assert!(scratch.code(&scratch.path("other.py")).unwrap().path.join("other.py").is_file());
+    }
+
+    #[test]
+    fn what_is_no_code_is_refused() {
+        let scratch = Scratch::new();
+        scratch.write("app.txt", "");
+        scratch.write("py", "");
+        for name in ["app.txt", "py", "nothing", "app.txt/", "nothing/app.py", "app.txt/app.py", "nul\0.py"] {
+            assert!(message(scratch.code(&scratch.path(name))).contains("a directory, a `.py` file or a `.zip` file"));
+        }
+        assert!(message(scratch.code(Path::new(""))).contains("path is empty"));
+        rustix::fs::mkfifoat(rustix::fs::CWD, scratch.path("fifo.py"), 0o644.into()).unwrap();
+        assert!(message(scratch.code(&scratch.path("fifo.py"))).contains("code is a directory"));
+    }
+
+    #[test]
+    fn equal_content_is_stored_once_and_goes_with_the_last_snapshot() {
+        let scratch = Scratch::new();
+        scratch.write("one/app.py", "x");
+        scratch.write("two/app.py", "x");
+        let mut writer = zip::ZipWriter::new(File::create(scratch.path("three.zip")).unwrap());
+        writer.start_file("app.py", zip::write::SimpleFileOptions::default()).unwrap();
+        writer.write_all(b"x").unwrap();
+        writer.finish().unwrap();
+
+        let first = scratch.code(&scratch.path("one")).unwrap();
+        let others = ["two", "two/app.py", "three.zip"].map(|name| scratch.code(&scratch.path(name)).unwrap());
+        assert!(others.iter().all(|other| other.key == first.key));
+        assert_eq!(scratch.stored(), std::slice::from_ref(&first.key));
+        drop(others);
+        assert!(first.path.join("app.py").is_file());
+        let last = first.clone();
+        drop(first);
+        assert!(last.path.join("app.py").is_file());
+        drop(last);
+        assert!(scratch.stored().is_empty());
+        assert!(lock(&scratch.store.shelf.holds).is_empty());
+    }
+
+    #[test]
+    fn snapshots_outlive_their_store_and_their_source() {
+        let mut scratch = Scratch::new();
+        let source = scratch.write("app.py", "x");
+        let snapshot = scratch.code(&source).unwrap();
+        scratch.store = Store::new(scratch.path("private/store"));
+        fs::remove_file(source).unwrap();
+        assert!(snapshot.path.join("app.py").is_file());
+        drop(snapshot);
+        assert!(scratch.stored().is_empty());
+    }
+
+    #[test]
+    fn threads_share_content_while_it_comes_and_goes() {
+        let scratch = Scratch::new();
+        let source = scratch.write("app.py", "x");
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        let snapshot = scratch.code(&source).unwrap();
+                        assert!(snapshot.path.join("app.py").is_file());
+                    }
+                });
+            }
+        });
+        assert!(scratch.stored().is_empty());
+    }
+
+    #[test]
+    fn layers_lie_over_one_another() {
+        let scratch = Scratch::new();
+        for name in ["a/kept", "a/replaced", "a/file/below", "a/directory", "a/link/below/deep", "a/to/x"] {
+            scratch.write(name, "a");
+        }
+        for name in ["b/replaced", "b/file", "b/directory/below", "b/to/y"] {
+            scratch.write(name, "b");
+        }
+        symlink("to", scratch.path("b/link")).unwrap();
+        scratch.write("c/link/x", "c");
+        let layers = |names: &[&str]| {
+            let sources: Vec<_> = names.iter().map(|name| scratch.path(name)).collect();
+            scratch.store.layers(&sources, Architecture::X86_64)
+        };
+        let two = layers(&["a", "b"]).unwrap().unwrap();
+        let read = |name: &str| fs::read_to_string(two.path.join(name)).unwrap();
+        for (name, content) in [("kept", "a"), ("replaced", "b"), ("file", "b"), ("directory/below", "b")] {
+            assert_eq!(read(name), content, "{name}");
+        }
+        assert_eq!((read("to/x"), read("link/y")), ("a".to_owned(), "b".to_owned()));
+        assert_eq!(fs::read_link(two.path.join("link")).unwrap(), Path::new("to"));
+        // The third one replaces the link, and writes nothing through it.
+        let three = layers(&["a", "b", "c"]).unwrap().unwrap();
+        assert!(fs::symlink_metadata(three.path.join("link")).unwrap().is_dir());
+        assert_eq!(fs::read_to_string(three.path.join("to/x")).unwrap(), "a");
+        // What was covered leaves no trace in the key.
+        assert_eq!(layers(&["a", "a"]).unwrap().unwrap().key, scratch.code(&scratch.path("a")).unwrap().key);
+        assert!(layers(&[]).unwrap().is_none());
+        assert!(layers(&["a", "b", "c", "a", "b"]).is_ok());
+        assert!(message(layers(&["a"; 6])).starts_with("Cannot reference more than 5 layers. "));
+        scratch.write("x.py", "");
+        assert!(message(layers(&["a", "x.py"])).contains("a layer is a directory or a `.zip` file"));
+    }
+
+    #[test]
+    fn native_code_has_the_architecture() {
+        let scratch = Scratch::new();
+        scratch.write("d/pkg/fast.so", elf::tests::header(183));
+        let text = message(scratch.code(&scratch.path("d")));
+        assert!(text.contains("\"pkg/fast.so\"") && text.contains("arm64") && text.contains("on x86_64"), "{text}");
+        assert!(scratch.store.code(&scratch.path("d"), Architecture::Arm64).is_ok());
+        assert!(message(scratch.store.layers(&[scratch.path("d")], Architecture::X86_64)).contains("pkg/fast.so"));
+        scratch.write("d/pkg/fast.so", "\x7fELF");
+        assert!(scratch.code(&scratch.path("d")).is_ok());
+        assert!(scratch.stored().is_empty());
+    }
+
+    #[test]
+    fn what_is_open_is_granted_as_it_is() {
+        let scratch = Scratch::new();
+        scratch.write("home/site/pkg/mod.py", "");
+        scratch.write("home/site/tool", "");
+        for (name, mode) in [("home/site/tool", 0o755), ("home/site/pkg", 0o755), ("home/site", 0o755), ("home", 0o700)]
+        {
+            scratch.chmod(name, mode);
+        }
+        symlink("/nowhere", scratch.path("home/site/link")).unwrap();
+        let source = scratch.path("home/site");
+        assert_eq!(scratch.store.grant(&source).unwrap(), source);
+        let file = source.join("pkg/mod.py");
+        assert_eq!(scratch.store.grant(&file).unwrap(), file);
+        assert!(message(scratch.store.grant(&scratch.path("nothing"))).contains("cannot be read"));
+    }
+
+    #[test]
+    fn what_is_closed_is_granted_as_a_copy() {
+        for (name, mode) in [("site/pkg/mod.py", 0o640), ("site/pkg/tool", 0o754), ("site/pkg", 0o711), ("site", 0o700)]
+        {
+            let mut scratch = Scratch::new();
+            scratch.write("site/pkg/mod.py", "x");
+            scratch.write("site/pkg/tool", elf::tests::header(183)); // no architecture is asked for here
+            rustix::fs::mkfifoat(rustix::fs::CWD, scratch.path("site/fifo"), 0o644.into()).unwrap();
+            for (name, mode) in [("site", 0o755), ("site/pkg", 0o755), ("site/pkg/tool", 0o755), (name, mode)] {
+                scratch.chmod(name, mode);
+            }
+            let source = scratch.path("site");
+            let copy = scratch.store.grant(&source).unwrap();
+            assert_ne!(copy, source, "{name}");
+            assert_eq!(fs::read_to_string(copy.join("pkg/mod.py")).unwrap(), "x");
+            assert_eq!(fs::metadata(copy.join("pkg/tool")).unwrap().mode() & 0o777, 0o755);
+            assert!(!copy.join("fifo").exists());
+            assert_eq!(scratch.store.grant(&source).unwrap(), copy);
+            assert_eq!(scratch.store.grant(&copy).unwrap(), copy);
+            // A new package makes a new copy; who uses the old one keeps it.
+            scratch.write("site/pkg/new.py", "");
+            assert!(scratch.store.grant(&source).unwrap().join("pkg/new.py").is_file());
+            assert!(copy.join("pkg/mod.py").is_file());
+            scratch.store = Store::new(scratch.path("private/store"));
+            assert!(scratch.stored().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_closed_file_is_granted_under_its_name() {
+        let scratch = Scratch::new();
+        let source = scratch.write("stdlib.zip", "not looked into");
+        scratch.chmod("stdlib.zip", 0o600);
+        let copy = scratch.store.grant(&source).unwrap();
+        assert_eq!((copy.file_name(), copy == source), (source.file_name(), false));
+        assert_eq!(fs::read_to_string(copy).unwrap(), "not looked into");
+    }
+}

@@ -1,0 +1,565 @@
+//! A tree of files as a snapshot holds it: normalised, written below one directory, known by its content.
+
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString, OsStr};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, fchmod, fstat, futimens,
+    mkdirat, openat, openat2, readlinkat, statat, symlinkat, unlinkat,
+};
+use rustix::io::Errno;
+use sha2::{Digest, Sha256};
+
+use super::elf;
+use crate::error::{Error, Result};
+use crate::spec::Architecture;
+
+/// How many directories deep a tree may be.
+pub(super) const DEEPEST: usize = 64;
+/// Longest path within a tree, in bytes: with `/var/task/` in front it still fits the kernel's limit of 4,095.
+pub(super) const LONGEST_PATH: usize = 4000;
+
+const COPIED_AT_ONCE: usize = 1 << 16;
+/// How files are opened: not blocking, in case a FIFO took a file's place since it was looked at.
+const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+
+/// What stands at a path of a tree.
+enum Node {
+    Directory,
+    File { executable: bool, digest: [u8; 32] },
+    Link { target: Vec<u8> },
+}
+
+/// What is kept of a file, beside its bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Attributes {
+    pub(super) executable: bool,
+    pub(super) modified: Timespec,
+}
+
+impl From<&Stat> for Attributes {
+    fn from(stat: &Stat) -> Self {
+        Self {
+            executable: stat.st_mode & 0o111 != 0,
+            modified: Timespec { tv_sec: stat.st_mtime as _, tv_nsec: stat.st_mtime_nsec as _ },
+        }
+    }
+}
+
+/// A tree that is being written to a fresh directory of ours. Paths are relative, without `.`, `..` and empty parts.
+///
+/// What is written later takes the place of what stood there, file by file, so that layers can be laid over one another.
+pub(super) struct Tree {
+    root: OwnedFd,
+    nodes: BTreeMap<Vec<u8>, Node>,
+    /// The directory that was written to last, and its path.
+    parent: Option<(Vec<u8>, OwnedFd)>,
+    native: Option<Architecture>,
+    /// What is being read, for messages.
+    source: PathBuf,
+}
+
+impl Tree {
+    /// A tree in the empty directory `root`. `native`: the architecture that native code must be made for.
+    pub(super) fn new(root: &Path, native: Option<Architecture>) -> Result<Self> {
+        let opened = rustix::fs::open(root, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .and_then(|fd| fchmod(&fd, Mode::from_raw_mode(0o755)).map(|()| fd))
+            .map_err(|error| unwritten(root.as_os_str().as_bytes(), error))?;
+        Ok(Self { root: opened, nodes: BTreeMap::new(), parent: None, native, source: PathBuf::new() })
+    }
+
+    /// Says what is read from now on, for messages.
+    pub(super) fn reads(&mut self, source: &Path) {
+        self.source = source.to_path_buf();
+    }
+
+    /// Adds a directory, unless there is one already.
+    pub(super) fn directory(&mut self, path: &[u8]) -> Result<()> {
+        if matches!(self.nodes.get(path), Some(Node::Directory)) {
+            return Ok(());
+        }
+        self.vacate(path)?;
+        let (parent, name) = self.parent(path)?;
+        mkdirat(parent, name, Mode::from_raw_mode(0o755))
+            .and_then(|()| openat(parent, name, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()))
+            // Once more, because the caller's umask took part in the first time.
+            .and_then(|fd| fchmod(fd, Mode::from_raw_mode(0o755)))
+            .map_err(|error| unwritten(path, error))?;
+        self.nodes.insert(path.to_vec(), Node::Directory);
+        Ok(())
+    }
+
+    /// Adds a symbolic link. Nothing is ever written through it, and its target is never looked at.
+    pub(super) fn link(&mut self, path: &[u8], target: &[u8]) -> Result<()> {
+        self.vacate(path)?;
+        let (parent, name) = self.parent(path)?;
+        symlinkat(target, parent, name).map_err(|error| unwritten(path, error))?;
+        self.nodes.insert(path.to_vec(), Node::Link { target: target.to_vec() });
+        Ok(())
+    }
+
+    /// Adds a file. `blame` makes the error of a failure to read `content`.
+    pub(super) fn file(
+        &mut self,
+        path: &[u8],
+        attributes: Attributes,
+        content: &mut dyn Read,
+        blame: &dyn Fn(io::Error) -> Error,
+    ) -> Result<()> {
+        self.vacate(path)?;
+        let (parent, name) = self.parent(path)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut copy = File::from(
+            openat(parent, name, flags, Mode::from_raw_mode(0o600)).map_err(|error| unwritten(path, error))?,
+        );
+
+        let (mut head, mut known) = ([0; elf::HEAD], 0);
+        let (mut buffer, mut hasher) = (vec![0; COPIED_AT_ONCE], Sha256::new());
+        loop {
+            let read = match content.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(blame(error)),
+            };
+            let first = read.min(elf::HEAD - known);
+            head[known..known + first].copy_from_slice(&buffer[..first]);
+            known += first;
+            hasher.update(&buffer[..read]);
+            copy.write_all(&buffer[..read]).map_err(|error| unwritten(path, error))?;
+        }
+        self.check_native(path, attributes.executable, &head[..known])?;
+
+        let mode = if attributes.executable { 0o755 } else { 0o644 };
+        let times = Timestamps { last_access: attributes.modified, last_modification: attributes.modified };
+        fchmod(&copy, Mode::from_raw_mode(mode))
+            .and_then(|()| futimens(&copy, &times))
+            .map_err(|error| unwritten(path, error))?;
+        let node = Node::File { executable: attributes.executable, digest: hasher.finalize().into() };
+        self.nodes.insert(path.to_vec(), node);
+        Ok(())
+    }
+
+    /// The content's address: SHA-256 of all names, types, x-bits, bytes and link targets, in hexadecimal.
+    pub(super) fn key(&self) -> String {
+        let mut hasher = Sha256::new_with_prefix("coldframe tree 1\n");
+        for (path, node) in &self.nodes {
+            let (kind, value) = match node {
+                Node::Directory => (b'd', &[][..]),
+                Node::File { executable: false, digest } => (b'f', &digest[..]),
+                Node::File { executable: true, digest } => (b'x', &digest[..]),
+                Node::Link { target } => (b'l', &target[..]),
+            };
+            hasher.update([kind]);
+            for text in [path, value] {
+                hasher.update((text.len() as u64).to_le_bytes());
+                hasher.update(text);
+            }
+        }
+        hasher.finalize().iter().flat_map(|byte| [byte >> 4, byte & 15]).map(hexadecimal).collect()
+    }
+
+    fn check_native(&self, path: &[u8], executable: bool, head: &[u8]) -> Result<()> {
+        let Some(wanted) = self.native else { return Ok(()) };
+        let Some(found) = elf::foreign(path, executable, head, wanted) else { return Ok(()) };
+        Err(Error::Configuration(format!(
+            "{} in {} is native code for {found}, but the function runs on {wanted}; install its packages for {wanted}, \
+             or leave the file out",
+            shown(OsStr::from_bytes(path)),
+            shown(&self.source)
+        )))
+    }
+
+    /// Removes what stands at `path`, with all that is below it.
+    fn vacate(&mut self, path: &[u8]) -> Result<()> {
+        let Some(node) = self.nodes.get(path) else { return Ok(()) };
+        let mut doomed = vec![path.to_vec()];
+        if matches!(node, Node::Directory) {
+            let (first, end) = ([path, b"/"].concat(), [path, b"0"].concat()); // '0' comes next after '/'
+            doomed.extend(self.nodes.range(first..end).map(|(below, _)| below.clone()));
+        }
+        for path in doomed.iter().rev() {
+            let directory = matches!(self.nodes.remove(path), Some(Node::Directory));
+            let flags = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+            let (parent, name) = self.parent(path)?;
+            unlinkat(parent, name, flags).map_err(|error| unwritten(path, error))?;
+        }
+        self.parent = None;
+        Ok(())
+    }
+
+    /// The directory that holds `path`, and the last part of `path`. A symbolic link on the way is an error.
+    fn parent<'a>(&mut self, path: &'a [u8]) -> Result<(BorrowedFd<'_>, &'a OsStr)> {
+        let Some(slash) = path.iter().rposition(|&byte| byte == b'/') else {
+            return Ok((self.root.as_fd(), OsStr::from_bytes(path)));
+        };
+        let (parent, name) = (&path[..slash], OsStr::from_bytes(&path[slash + 1..]));
+        let fd = match self.parent.take() {
+            Some((last, fd)) if last == parent => fd,
+            _ => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+                openat2(&self.root, parent, flags, Mode::empty(), within).map_err(|error| unwritten(parent, error))?
+            }
+        };
+        Ok((self.parent.insert((parent.to_vec(), fd)).1.as_fd(), name))
+    }
+}
+
+fn hexadecimal(digit: u8) -> char {
+    char::from_digit(digit.into(), 16).unwrap_or('0')
+}
+
+fn unwritten(path: &[u8], error: impl Into<io::Error>) -> Error {
+    Error::kernel("writing a snapshot of the code", shown(OsStr::from_bytes(path)), error)
+}
+
+/// A path for messages: quoted, with nothing in it that a terminal would obey.
+pub(super) fn shown(path: impl AsRef<OsStr>) -> String {
+    format!("{:?}", path.as_ref().to_string_lossy())
+}
+
+/// An entry of a directory of the host, as [`walk`] comes to it.
+pub(super) struct Found<'a> {
+    /// Where it is, relative to where the walk began.
+    pub(super) path: &'a [u8],
+    /// The directory that holds it.
+    pub(super) parent: BorrowedFd<'a>,
+    /// Its name there.
+    pub(super) name: &'a CStr,
+    /// What it is; a symbolic link is not followed.
+    pub(super) stat: Stat,
+}
+
+/// How a directory of the host is read.
+#[derive(Clone, Copy)]
+pub(super) struct Reading {
+    /// Device and inode of a directory that is left out: the store itself.
+    pub(super) without: Option<(u64, u64)>,
+    /// Pass over what vanishes, what the caller may not read, and what is no file, directory or link. The caller's own
+    /// packages are read so; in a function's code the same is an error.
+    pub(super) lenient: bool,
+}
+
+impl Reading {
+    /// The error, or `None` where it is to be passed over.
+    fn failure(self, source: &Path, path: &[u8], errno: Errno) -> Result<()> {
+        let file = source.join(OsStr::from_bytes(path));
+        match errno {
+            Errno::NOENT | Errno::ACCESS | Errno::PERM if self.lenient && !path.is_empty() => Ok(()),
+            Errno::NOENT | Errno::LOOP | Errno::NOTDIR => Err(Error::Configuration(format!(
+                "{} vanished or was replaced while it was read; try again when nothing writes there",
+                shown(&file)
+            ))),
+            _ => Err(unreadable(&file, errno)),
+        }
+    }
+}
+
+/// The error of a file that the caller's process may not read, or that the disk does not give.
+pub(super) fn unreadable(file: &Path, error: impl Into<io::Error>) -> Error {
+    let error: io::Error = error.into();
+    Error::Configuration(format!(
+        "{} cannot be read ({error}); make it readable for the user of this process, or leave it out",
+        shown(file)
+    ))
+}
+
+struct Level {
+    directory: OwnedFd,
+    names: std::vec::IntoIter<CString>,
+    /// Length of the directory's own path, in bytes.
+    length: usize,
+}
+
+impl Level {
+    fn open(directory: OwnedFd, length: usize) -> Result<Self, Errno> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&directory)? {
+            let entry = entry?;
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                names.push(entry.file_name().to_owned());
+            }
+        }
+        names.sort_unstable();
+        Ok(Self { directory, names: names.into_iter(), length })
+    }
+}
+
+/// Visits everything below the directory `source`, a directory before what is in it; `visit` says whether to go into it.
+///
+/// Every step is relative to a directory that is open and follows no link, so that whoever swaps a directory for a link
+/// meanwhile cannot lead the walk out of `source`.
+pub(super) fn walk(source: &Path, reading: Reading, visit: &mut dyn FnMut(&Found<'_>) -> Result<bool>) -> Result<()> {
+    let flags = READ | OFlags::DIRECTORY;
+    let root = openat(CWD, source, flags, Mode::empty())
+        .and_then(|fd| Level::open(fd, 0))
+        .map_err(|errno| unreadable(source, errno))?;
+    let (mut levels, mut path) = (vec![root], Vec::new());
+    loop {
+        let depth = levels.len();
+        let Some(level) = levels.last_mut() else { return Ok(()) };
+        let Some(name) = level.names.next() else {
+            levels.pop();
+            continue;
+        };
+        path.truncate(level.length);
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend(name.to_bytes());
+        if depth > DEEPEST || path.len() > LONGEST_PATH {
+            return Err(Error::Configuration(format!(
+                "{} is too deep; a tree may have {DEEPEST} levels and paths of {LONGEST_PATH} bytes",
+                shown(source.join(OsStr::from_bytes(&path)))
+            )));
+        }
+        let stat = match statat(&level.directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(errno) => {
+                reading.failure(source, &path, errno)?;
+                continue;
+            }
+        };
+        let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if directory && reading.without == Some((stat.st_dev, stat.st_ino)) {
+            continue;
+        }
+        let found = Found { path: &path, parent: level.directory.as_fd(), name: &name, stat };
+        if !visit(&found)? || !directory {
+            continue;
+        }
+        match openat(found.parent, &name, flags | OFlags::NOFOLLOW, Mode::empty())
+            .and_then(|fd| Level::open(fd, path.len()))
+        {
+            Ok(level) => levels.push(level),
+            Err(errno) => reading.failure(source, &path, errno)?,
+        }
+    }
+}
+
+/// Copies what is below the directory `source` to `tree`.
+pub(super) fn copy(tree: &mut Tree, source: &Path, reading: Reading) -> Result<()> {
+    walk(source, reading, &mut |found| {
+        let name = || source.join(OsStr::from_bytes(found.path));
+        let copied = match FileType::from_raw_mode(found.stat.st_mode) {
+            FileType::Directory => return tree.directory(found.path).map(|()| true),
+            FileType::RegularFile => open_file(found).map(|file| copy_file(tree, found.path, file, &name())),
+            FileType::Symlink => {
+                readlinkat(found.parent, found.name, Vec::new()).map(|target| tree.link(found.path, target.as_bytes()))
+            }
+            _ if reading.lenient => return Ok(false),
+            kind => {
+                return Err(Error::Configuration(format!(
+                    "{} is a {}; code and layers may hold files, directories and symbolic links only, so leave it out",
+                    shown(name()),
+                    described(kind)
+                )));
+            }
+        };
+        match copied {
+            Ok(result) => result?,
+            Err(errno) => reading.failure(source, found.path, errno)?,
+        }
+        Ok(false)
+    })
+}
+
+fn open_file(found: &Found<'_>) -> Result<File, Errno> {
+    openat(found.parent, found.name, READ | OFlags::NOFOLLOW, Mode::empty()).map(File::from)
+}
+
+/// Opens the file that somebody named; here a link is followed.
+pub(super) fn open_named(name: &Path) -> Result<File> {
+    openat(CWD, name, READ, Mode::empty()).map(File::from).map_err(|errno| unreadable(name, errno))
+}
+
+/// Copies an open file of the host to `path` of the tree; `name` is the host's, for messages.
+pub(super) fn copy_file(tree: &mut Tree, path: &[u8], mut file: File, name: &Path) -> Result<()> {
+    let stat = fstat(&file).map_err(|errno| unreadable(name, errno))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(Error::Configuration(format!(
+            "{} was replaced while it was read; try again when nothing writes there",
+            shown(name)
+        )));
+    }
+    tree.file(path, Attributes::from(&stat), &mut file, &|error| unreadable(name, error))
+}
+
+fn described(kind: FileType) -> &'static str {
+    match kind {
+        FileType::Socket => "socket",
+        FileType::Fifo => "FIFO",
+        FileType::CharacterDevice | FileType::BlockDevice => "device",
+        _ => "special file",
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, symlink};
+    use std::os::unix::net::UnixListener;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    use super::super::testing::Scratch;
+    use super::*;
+
+    #[test]
+    fn a_directory_is_normalised() {
+        let scratch = Scratch::new();
+        for (name, mode) in [("d/file", 0o600), ("d/tool", 0o6710), ("d/sub/deep", 0o644)] {
+            scratch.write(name, name);
+            scratch.chmod(name, mode);
+        }
+        scratch.directory("d/empty");
+        scratch.chmod("d/sub", 0o700);
+        scratch.chmod("d", 0o1770);
+        symlink("/etc/passwd", scratch.path("d/absolute")).unwrap();
+        symlink("../..", scratch.path("d/sub/up")).unwrap();
+        let time = Timespec { tv_sec: 1_000_000_000, tv_nsec: 123_456_789 };
+        let file = File::options().write(true).open(scratch.path("d/file")).unwrap();
+        futimens(file, &Timestamps { last_access: time, last_modification: time }).unwrap();
+
+        let snapshot = scratch.code(&scratch.path("d")).unwrap();
+        let stat = |name: &str| fs::symlink_metadata(snapshot.path.join(name)).unwrap();
+        for (name, mode) in
+            [("", 0o755), ("file", 0o644), ("tool", 0o755), ("sub", 0o755), ("sub/deep", 0o644), ("empty", 0o755)]
+        {
+            assert_eq!(stat(name).mode() & 0o7777, mode, "{name}");
+        }
+        assert_eq!((stat("file").mtime(), stat("file").mtime_nsec()), (time.tv_sec, time.tv_nsec));
+        assert_eq!(fs::read_link(snapshot.path.join("absolute")).unwrap(), Path::new("/etc/passwd"));
+        assert_eq!(fs::read_link(snapshot.path.join("sub/up")).unwrap(), Path::new("../.."));
+        assert_eq!(fs::read_to_string(snapshot.path.join("sub/deep")).unwrap(), "d/sub/deep");
+    }
+
+    #[test]
+    fn the_key_is_the_content() {
+        let scratch = Scratch::new();
+        scratch.write("d/file", "x");
+        symlink("file", scratch.path("d/link")).unwrap();
+        let key = || scratch.code(&scratch.path("d")).unwrap().key;
+        let mut keys = vec![key()];
+        scratch.chmod("d/file", 0o400);
+        assert_eq!(key(), keys[0]);
+        let mut differs = |step: &str| {
+            assert!(!keys.contains(&key()), "{step}");
+            keys.push(key());
+        };
+        scratch.chmod("d/file", 0o744);
+        differs("x-bit");
+        scratch.write("d/file", "y");
+        differs("bytes");
+        fs::rename(scratch.path("d/file"), scratch.path("d/name")).unwrap();
+        differs("name");
+        fs::create_dir(scratch.path("d/empty")).unwrap();
+        differs("directory");
+        fs::remove_dir(scratch.path("d/empty")).unwrap();
+        scratch.write("d/empty", "");
+        differs("type");
+        fs::remove_file(scratch.path("d/link")).unwrap();
+        symlink("name", scratch.path("d/link")).unwrap();
+        differs("link target");
+    }
+
+    fn message(scratch: &Scratch) -> String {
+        let error = scratch.code(&scratch.path("d")).unwrap_err();
+        assert!(matches!(error, Error::Configuration(_)), "{error:?}");
+        assert!(scratch.stored().is_empty());
+        error.to_string()
+    }
+
+    #[test]
+    fn special_files_are_refused_by_name() {
+        let scratch = Scratch::new();
+        scratch.directory("d/sub");
+        rustix::fs::mkfifoat(CWD, scratch.path("d/sub/pipe"), 0o644.into()).unwrap();
+        assert!(message(&scratch).contains("d/sub/pipe\" is a FIFO"));
+        fs::remove_file(scratch.path("d/sub/pipe")).unwrap();
+        let _listener = UnixListener::bind(scratch.path("d/sub/s\u{1b}ck")).unwrap();
+        assert!(message(&scratch).contains("d/sub/s\\u{1b}ck\" is a socket"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let scratch = Scratch::new();
+        scratch.write("d/secret", "");
+        scratch.chmod("d/secret", 0);
+        if File::open(scratch.path("d/secret")).is_ok() {
+            return; // root reads everything
+        }
+        assert!(message(&scratch).contains("d/secret\" cannot be read"));
+        scratch.chmod("d", 0);
+        assert!(message(&scratch).contains("d\" cannot be read"));
+        scratch.chmod("d", 0o755);
+    }
+
+    #[test]
+    fn depth_has_a_limit() {
+        let scratch = Scratch::new();
+        scratch.directory(&("d/".to_owned() + &"x/".repeat(64)));
+        scratch.code(&scratch.path("d")).unwrap();
+        scratch.write(&("d/".to_owned() + &"x/".repeat(64) + "file"), "");
+        assert!(message(&scratch).contains("is too deep"));
+    }
+
+    #[test]
+    fn the_store_is_not_part_of_the_code() {
+        let scratch = Scratch::new();
+        scratch.write("app.py", "");
+        let first = scratch.code(&scratch.path("")).unwrap();
+        assert!(first.path.join("app.py").is_file());
+        assert!(!first.path.join("private/store").exists());
+        assert_eq!(scratch.code(&scratch.path("")).unwrap().key, first.key);
+    }
+
+    #[test]
+    fn a_swapped_link_leads_nowhere() {
+        let scratch = Scratch::new();
+        scratch.write("outside/secret", "");
+        scratch.write("d/sub/inside", "");
+        let (sub, aside) = (scratch.path("d/sub"), scratch.path("aside"));
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    fs::rename(&sub, &aside).unwrap();
+                    symlink(scratch.path("outside"), &sub).unwrap();
+                    fs::remove_file(&sub).unwrap();
+                    fs::rename(&aside, &sub).unwrap();
+                }
+            });
+            for _ in 0..500 {
+                match scratch.code(&scratch.path("d")) {
+                    Ok(snapshot) => {
+                        let sub = snapshot.path.join("sub");
+                        assert!(sub.is_symlink() || !sub.join("secret").exists());
+                    }
+                    Err(Error::Configuration(message)) => assert!(message.contains("vanished or was replaced")),
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_link() {
+        let scratch = Scratch::new();
+        let outside = scratch.directory("outside");
+        let mut tree = Tree::new(&scratch.directory("tree"), None).unwrap();
+        // Behind the tree's back, which knows its own links.
+        symlink(&outside, scratch.path("tree/link")).unwrap();
+        assert!(matches!(tree.directory(b"link/sub"), Err(Error::Kernel { .. })));
+        assert!(matches!(tree.link(b"link/sub", b"x"), Err(Error::Kernel { .. })));
+        assert_eq!(fs::read_dir(outside).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,246 @@
+//! Messages between the supervisor and an environment: packets over a socket pair, one message at a time each way.
+//!
+//! Every byte from inside is hostile: a length is checked before memory is taken for it, a message counts only with the
+//! token of the question that is open, and the body is passed on without being looked at.
+
+use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg};
+
+/// What a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// To the environment: what the function is.
+    Init = 1,
+    /// To the environment: an event.
+    Invoke = 2,
+    /// From it: the function is initialised.
+    Ready = 11,
+    /// From it: the function could not be initialised.
+    InitError = 12,
+    /// From it: the handler's result.
+    Response = 13,
+    /// From it: the handler failed.
+    Error = 14,
+}
+
+impl Kind {
+    fn answer(number: u8) -> Option<Self> {
+        [Self::Ready, Self::InitError, Self::Response, Self::Error].into_iter().find(|&kind| kind as u8 == number)
+    }
+}
+
+/// Bytes in front of the body, in the first packet: kind, padding, reserved, length, token.
+const HEADER: usize = 16;
+/// The largest packet.
+pub const PACKET: usize = 65_536;
+
+/// A message on its way out.
+pub struct Outgoing<'a> {
+    header: [u8; HEADER],
+    parts: Vec<&'a [u8]>,
+    first: bool,
+}
+
+impl<'a> Outgoing<'a> {
+    /// A message whose body is `parts`, one after another.
+    pub fn new(kind: Kind, token: u64, parts: &[&'a [u8]]) -> Self {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        let mut header = [0; HEADER];
+        header[0] = kind as u8;
+        header[4..8].copy_from_slice(&(len as u32).to_le_bytes());
+        header[8..].copy_from_slice(&token.to_le_bytes());
+        Self { header, parts: parts.to_vec(), first: true }
+    }
+
+    /// Sends what the socket takes: true when all of it is gone.
+    pub fn push(&mut self, fd: BorrowedFd<'_>) -> io::Result<bool> {
+        while self.first || !self.parts.is_empty() {
+            let mut room = PACKET;
+            let mut vectors = Vec::with_capacity(self.parts.len() + 1);
+            if self.first {
+                vectors.push(IoSlice::new(&self.header));
+                room -= HEADER;
+            }
+            let body = room;
+            for part in &self.parts {
+                let take = part.len().min(room);
+                vectors.push(IoSlice::new(&part[..take]));
+                room -= take;
+                if room == 0 {
+                    break;
+                }
+            }
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            match sendmsg(fd, &vectors, &mut SendAncillaryBuffer::default(), flags) {
+                Ok(_) => {}
+                Err(Errno::AGAIN) => return Ok(false),
+                Err(Errno::INTR) => continue,
+                Err(e) => return Err(e.into()),
+            }
+            self.first = false;
+            self.consume(body - room);
+        }
+        Ok(true)
+    }
+
+    fn consume(&mut self, mut sent: usize) {
+        while let Some(part) = self.parts.first_mut() {
+            if sent < part.len() {
+                *part = &part[sent..];
+                return;
+            }
+            sent -= part.len();
+            self.parts.remove(0);
+        }
+    }
+}
+
+/// What came of looking for a message.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// Not all of it is here yet.
+    Nothing,
+    /// All of it.
+    Message(Kind, Vec<u8>),
+    /// Nobody holds the other end any more.
+    Closed,
+    /// Something that is no answer to the open question: why.
+    Rubbish(&'static str),
+}
+
+/// A message on its way in.
+pub struct Incoming {
+    token: u64,
+    most: usize,
+    begun: Option<(Kind, usize, Vec<u8>)>,
+}
+
+impl Incoming {
+    /// Waits for the answer with this token, of at most `most` bytes.
+    pub fn new(token: u64, most: usize) -> Self {
+        Self { token, most, begun: None }
+    }
+
+    /// Takes what has arrived.
+    pub fn pull(&mut self, fd: BorrowedFd<'_>, buffer: &mut [u8; PACKET]) -> io::Result<Arrival> {
+        loop {
+            let got = match recv(fd, &mut buffer[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
+                Ok((_, 0)) | Err(Errno::CONNRESET) => return Ok(Arrival::Closed),
+                Ok((_, len)) if len > PACKET => return Ok(Arrival::Rubbish("a packet is too long")),
+                Ok((_, len)) => &buffer[..len],
+                Err(Errno::AGAIN) => return Ok(Arrival::Nothing),
+                Err(Errno::INTR) => continue,
+                Err(e) => return Err(e.into()),
+            };
+            if let Some(arrival) = self.take(got) {
+                return Ok(arrival);
+            }
+        }
+    }
+
+    fn take(&mut self, packet: &[u8]) -> Option<Arrival> {
+        let Some((_, len, body)) = &mut self.begun else { return self.begin(packet) };
+        if body.len() + packet.len() > *len {
+            return Some(Arrival::Rubbish("a message is longer than it said"));
+        }
+        body.extend_from_slice(packet);
+        self.complete()
+    }
+
+    fn begin(&mut self, packet: &[u8]) -> Option<Arrival> {
+        let Some((header, body)) = packet.split_first_chunk::<HEADER>() else {
+            return Some(Arrival::Rubbish("a message is shorter than its header"));
+        };
+        let Some(kind) = Kind::answer(header[0]) else {
+            return Some(Arrival::Rubbish("a message is of no known kind"));
+        };
+        let mut word = [0; 8];
+        word.copy_from_slice(&header[8..]);
+        let len = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
+        if u64::from_le_bytes(word) != self.token {
+            return Some(Arrival::Rubbish("a message answers no open question"));
+        }
+        if len > self.most || body.len() > len {
+            return Some(Arrival::Rubbish("a message is longer than it may be"));
+        }
+        // No more than what is there is taken on the word of the other side; it grows as bytes arrive.
+        self.begun = Some((kind, len, body.to_vec()));
+        self.complete()
+    }
+
+    fn complete(&mut self) -> Option<Arrival> {
+        let (_, len, body) = self.begun.as_ref()?;
+        if body.len() < *len {
+            return None;
+        }
+        let (kind, _, body) = self.begun.take()?;
+        Some(Arrival::Message(kind, body))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::packet_pair;
+    use std::os::fd::AsFd;
+
+    fn packet(kind: u8, len: u32, token: u64, body: &[u8]) -> Vec<u8> {
+        let mut packet = vec![kind, 0, 0, 0];
+        packet.extend(len.to_le_bytes());
+        packet.extend(token.to_le_bytes());
+        packet.extend(body);
+        packet
+    }
+
+    fn read(packets: &[Vec<u8>], most: usize) -> Arrival {
+        let (ours, theirs) = packet_pair().expect("a socket pair");
+        for packet in packets {
+            rustix::net::send(&theirs, packet, SendFlags::empty()).expect("room in the socket");
+        }
+        let mut buffer = Box::new([0; PACKET]);
+        Incoming::new(7, most).pull(ours.as_fd(), &mut buffer).expect("no kernel error")
+    }
+
+    #[test]
+    fn a_message_arrives_whole_however_many_packets_it_took() {
+        let body = vec![5; 100];
+        assert_eq!(read(&[packet(13, 100, 7, &body)], 100), Arrival::Message(Kind::Response, body.clone()));
+        let split = [packet(13, 100, 7, &body[..10]), body[10..60].to_vec(), body[60..].to_vec()];
+        assert_eq!(read(&split, 100), Arrival::Message(Kind::Response, body));
+        assert_eq!(read(&[packet(11, 0, 7, b"")], 0), Arrival::Message(Kind::Ready, vec![]));
+    }
+
+    #[test]
+    fn what_is_no_answer_is_rubbish() {
+        for (packets, most) in [
+            (vec![packet(13, 1, 8, b"x")], 100),
+            (vec![packet(2, 1, 7, b"x")], 100),
+            (vec![packet(13, 101, 7, b"x")], 100),
+            (vec![packet(13, 1, 7, b"xy")], 100),
+            (vec![packet(13, 3, 7, b"x"), vec![0; 3]], 100),
+            (vec![vec![13]], 100),
+        ] {
+            assert!(matches!(read(&packets, most), Arrival::Rubbish(_)), "{packets:?}");
+        }
+    }
+
+    #[test]
+    fn a_large_message_goes_out_in_pieces_as_the_socket_takes_them() {
+        let (ours, theirs) = packet_pair().expect("a socket pair");
+        let body: Vec<u8> = (0..1_000_000).map(|i| i as u8).collect();
+        let mut outgoing = Outgoing::new(Kind::Response, 7, &[&body[..3], &body[3..]]);
+        let mut incoming = Incoming::new(7, body.len());
+        let mut buffer = Box::new([0; PACKET]);
+        loop {
+            outgoing.push(theirs.as_fd()).expect("no kernel error");
+            match incoming.pull(ours.as_fd(), &mut buffer).expect("no kernel error") {
+                Arrival::Nothing => {}
+                arrival => break assert_eq!(arrival, Arrival::Message(Kind::Response, body)),
+            }
+        }
+    }
+}

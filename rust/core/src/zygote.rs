@@ -1,0 +1,217 @@
+//! A zygote: an interpreter that has started, imported installed packages, and forks on request.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, IoSlice, Read as _, Seek as _, SeekFrom};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use coldframe_sys::child::record::{Kind, Record, Section};
+use coldframe_sys::program;
+use coldframe_sys::spawn::{Spawn, spawn};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv, sendmsg};
+
+use crate::cgroup::Cgroup;
+use crate::error::{Error, Result};
+use crate::plan;
+use crate::process;
+
+/// How long an interpreter and its packages may take to start.
+const START: Duration = Duration::from_secs(60);
+
+/// The descriptors that all zygotes of a process share.
+#[derive(Debug)]
+pub struct Programs {
+    init: OwnedFd,
+    environment: OwnedFd,
+    library: OwnedFd,
+    supervisor: OwnedFd,
+}
+
+impl Programs {
+    /// Puts the two programs of the far side into sealed files.
+    pub fn new() -> Result<Self> {
+        let make = || -> io::Result<Self> {
+            let init = plan::environment::init(crate::spec::Architecture::HOST);
+            Ok(Self {
+                init: process::sealed("coldframe-init", coldframe_sys::INIT)?,
+                environment: process::sealed("coldframe-program", &program::encode_init(&init, &[], &[]))?,
+                library: process::sealed("coldframe-serve", coldframe_sys::SERVE)?,
+                supervisor: process::own_pidfd()?,
+            })
+        };
+        make().map_err(|e| Error::kernel("making", "the programs of the far side", e))
+    }
+}
+
+/// A zygote that serves.
+#[derive(Debug)]
+pub struct Zygote {
+    control: OwnedFd,
+    _channel: OwnedFd,
+    pidfd: OwnedFd,
+    cgroup: Cgroup,
+    forks: AtomicU64,
+    owner: u32,
+}
+
+/// What came of starting one.
+#[derive(Debug)]
+pub enum Launch {
+    /// It serves.
+    Serving(Zygote),
+    /// It cannot preload these modules, for these reasons.
+    Refused(BTreeMap<String, String>),
+}
+
+impl Zygote {
+    /// Starts one and waits until it serves.
+    pub fn launch(plan: &plan::zygote::Zygote<'_>, programs: &Programs, cgroup: Cgroup, ids: (u32, u32)) -> Result<Launch> {
+        let failed = |e: io::Error| Error::kernel("starting", "a zygote", e);
+        let (channel, far_channel) = process::packet_pair().map_err(failed)?;
+        let (control, far_control) = process::packet_pair().map_err(failed)?;
+        let output = memfd_create("coldframe-zygote-output", MemfdFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
+        let steps = plan.steps();
+        let encoded = program::encode_init(&steps[0], &steps[1], &steps[2]);
+        let init_program = process::sealed("coldframe-program", &encoded).map_err(failed)?;
+        let map = process::root_map(ids.0, ids.1);
+        let birthplace = cgroup.birthplace()?;
+        let pidfd = spawn(&Spawn {
+            namespaces: plan.namespaces(),
+            cgroup: birthplace.as_ref().map(AsFd::as_fd),
+            executable: programs.init.as_fd(),
+            fds: &[
+                far_channel.as_fd(),
+                init_program.as_fd(),
+                programs.supervisor.as_fd(),
+                far_control.as_fd(),
+                programs.init.as_fd(),
+                programs.environment.as_fd(),
+                programs.library.as_fd(),
+                output.as_fd(),
+            ],
+            map: plan.user.is_none().then_some((map.0.as_str(), map.1.as_str())),
+        })
+        .map_err(failed)?;
+        drop((far_channel, far_control));
+        let zygote =
+            Self { control, _channel: channel, pidfd, cgroup, forks: AtomicU64::new(0), owner: std::process::id() };
+        zygote.wait(&steps, output)
+    }
+
+    fn wait(self, steps: &[Vec<program::Step>; 3], output: OwnedFd) -> Result<Launch> {
+        let mut buffer = vec![0; crate::wire::PACKET];
+        let got = receive(self.control.as_fd(), &mut buffer, START).and_then(|len| {
+            serde_json::from_slice::<serde_json::Value>(&buffer[..len]).map_err(io::Error::other)
+        });
+        let Ok(ready) = got else {
+            return Err(self.autopsy(steps, output, got.err()));
+        };
+        if ready["ready"].as_bool() == Some(true) {
+            return Ok(Launch::Serving(self));
+        }
+        let refused = ready["refused"].as_object().into_iter().flatten();
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        Ok(Launch::Refused(refused.map(|(name, why)| (name.clone(), text(why))).collect()))
+    }
+
+    /// Why a zygote did not come to serve: a step that failed, or what its interpreter printed.
+    fn autopsy(&self, steps: &[Vec<program::Step>; 3], output: OwnedFd, error: Option<io::Error>) -> Error {
+        let mut record = [0; 64];
+        while let Ok(len) = receive(self._channel.as_fd(), &mut record, Duration::from_millis(200)) {
+            let sections = [Section::Init, Section::Child, Section::Last];
+            if let Some(e) = sections.iter().zip(steps).find_map(|(&section, steps)| failure(&record[..len], section, steps)) {
+                return e;
+            }
+        }
+        let mut text = String::new();
+        let mut file = File::from(output);
+        let _ = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_string(&mut text));
+        let from = text.char_indices().rev().nth(2000).map_or(0, |(at, _)| at);
+        let why = if text.is_empty() { error.map_or("it ended".into(), |e| e.to_string()) } else { text[from..].to_owned() };
+        Error::HostCapability(format!("the interpreter could not be started in its sandbox: {why}"))
+    }
+
+    /// Asks for a child.
+    pub fn fork(&self, request: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        sendmsg(&self.control, &[IoSlice::new(request)], &mut ancillary, SendFlags::NOSIGNAL)?;
+        self.forks.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// How often it has forked.
+    pub fn forks(&self) -> u64 {
+        self.forks.load(Ordering::Relaxed)
+    }
+
+    /// Whether it can still be asked.
+    pub fn alive(&self) -> bool {
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready == 0)
+    }
+}
+
+impl Drop for Zygote {
+    fn drop(&mut self) {
+        // A forked copy of the embedding process has no say over it.
+        if std::process::id() != self.owner {
+            return;
+        }
+        let _ = self.cgroup.kill();
+        process::kill(self.pidfd.as_fd());
+        process::reap(self.pidfd.as_fd());
+        let _ = self.cgroup.remove_within(Duration::from_secs(2));
+    }
+}
+
+/// The error of a failed step, if `record` reports one of this section.
+pub fn failure(record: &[u8], section: Section, steps: &[program::Step]) -> Option<Error> {
+    let record = Record::from_bytes(record)?;
+    if record.kind != Kind::Failed as u32 || record.section != section as u32 {
+        return None;
+    }
+    let source = io::Error::from_raw_os_error(record.value);
+    Some(match steps.get(record.index as usize) {
+        Some(step) => Error::kernel(step.name(), step.subject(), source),
+        None => {
+            let step = match section {
+                Section::First => "forking",
+                Section::Park => "arranging the descriptors of",
+                Section::Assign => "giving a function to",
+                _ => "starting",
+            };
+            Error::kernel(step, "an environment's init or process", source)
+        }
+    })
+}
+
+/// Receives one packet within a time.
+pub fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8], within: Duration) -> io::Result<usize> {
+    let deadline = Instant::now() + within;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(e) => return Err(e.into()),
+        }
+        return match recv(fd, &mut *buffer, RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok((_, len)) => Ok(len.min(buffer.len())),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => continue,
+            Err(e) => Err(e.into()),
+        };
+    }
+}

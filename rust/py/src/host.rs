@@ -1,0 +1,134 @@
+//! The owner of environments.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use coldframe_core::error::Error;
+use coldframe_core::host::Facts;
+use coldframe_core::pool::{Core, Options};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use crate::environment::EnvironmentInfo;
+use crate::errors::to_python;
+use crate::function::{Function, interruptible};
+use crate::spec;
+
+#[pyclass(frozen, module = "coldframe._core")]
+pub struct Host {
+    core: Mutex<Option<Arc<Core>>>,
+}
+
+impl Host {
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Core>>> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn core(&self) -> PyResult<Arc<Core>> {
+        self.lock().clone().ok_or_else(|| to_python(Error::Closed("this host")))
+    }
+}
+
+#[pymethods]
+impl Host {
+    #[new]
+    #[pyo3(signature = (*, max_concurrency, max_memory_mb, idle_timeout_s, freeze, freeze_after_ms, cgroup))]
+    fn new(
+        py: Python<'_>,
+        max_concurrency: usize,
+        max_memory_mb: Option<u64>,
+        idle_timeout_s: f64,
+        freeze: bool,
+        freeze_after_ms: f64,
+        cgroup: Option<&str>,
+    ) -> PyResult<Self> {
+        let duration = |name: &str, seconds: f64| {
+            Duration::try_from_secs_f64(seconds)
+                .map_err(|_| to_python(Error::Configuration(format!("{name} is out of range; it must be 0 or more"))))
+        };
+        let options = Options {
+            max_concurrency,
+            max_memory_mb,
+            idle_timeout: duration("idle_timeout_s", idle_timeout_s)?,
+            freeze,
+            freeze_after: duration("freeze_after_ms", freeze_after_ms / 1000.0)?,
+            take: cgroup == Some("take"),
+        };
+        let core = py.detach(|| Core::new(options)).map_err(to_python)?;
+        Ok(Self { core: Mutex::new(Some(core)) })
+    }
+
+    #[pyo3(signature = (**given))]
+    fn function(&self, py: Python<'_>, given: Option<&Bound<'_, PyDict>>) -> PyResult<Function> {
+        let core = self.core()?;
+        let spec = match given {
+            Some(given) => spec::from_keywords(given)?,
+            None => spec::from_keywords(&PyDict::new(py))?,
+        };
+        let function = py.detach(|| core.function(spec)).map_err(to_python)?;
+        Ok(Function { core, function })
+    }
+
+    fn prewarm(&self, py: Python<'_>, function: &Bound<'_, Function>, n: usize) -> PyResult<()> {
+        let core = self.core()?;
+        let function = Arc::clone(&function.get().function);
+        interruptible(py, |interrupted| core.prewarm(&function, n, interrupted))
+    }
+
+    fn environments(&self) -> PyResult<Vec<EnvironmentInfo>> {
+        Ok(self.core()?.environments().iter().map(|environment| EnvironmentInfo::of(environment)).collect())
+    }
+
+    #[getter]
+    fn parked(&self) -> usize {
+        0
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.lock().as_ref().is_none_or(|core| core.is_closed())
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let core = self.lock().take();
+        let Some(core) = core else { return Ok(()) };
+        if py.detach(|| core.close()) {
+            return Ok(());
+        }
+        Err(to_python(Error::kernel(
+            "closing",
+            "the host: an environment would not die within ten seconds; the next host collects what is left",
+            std::io::Error::from(std::io::ErrorKind::TimedOut),
+        )))
+    }
+
+    /// In a forked child: lets go of everything without touching it.
+    fn forget(&self) {
+        // Nothing of it is ours here: neither the environments nor the thread that watched them exist in this process.
+        std::mem::forget(self.lock().take());
+    }
+}
+
+#[pyfunction]
+pub fn doctor(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
+    let facts = py.detach(|| Facts::probe(false)).map_err(to_python)?;
+    let list = PyList::empty(py);
+    for protection in facts.protections() {
+        let entry = PyDict::new(py);
+        entry.set_item("protection", protection.name)?;
+        entry.set_item("in_force", protection.in_force)?;
+        entry.set_item("detail", protection.detail)?;
+        entry.set_item("remedy", protection.remedy)?;
+        list.append(entry)?;
+    }
+    Ok(list)
+}
+
+/// Directories that dead owners left behind.
+#[pyfunction]
+pub fn leftovers(py: Python<'_>) -> Vec<String> {
+    py.detach(|| {
+        let root = Facts::caller_is_root();
+        coldframe_core::state::leftovers(root).iter().map(|path| path.display().to_string()).collect()
+    })
+}

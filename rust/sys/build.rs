@@ -1,0 +1,34 @@
+//! Builds the two small programs that run on the far side of a fork, and hands their bytes to the crate.
+//!
+//! Both are made of `src/child/`, with neither an allocator nor a C library, so that what the documentation says of that
+//! folder (no allocation, no locks, nothing that could deadlock after a fork) is something the linker checks.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+
+fn main() {
+    println!("cargo::rerun-if-changed=src/child");
+    println!("cargo::rerun-if-changed=child");
+    println!("cargo::rerun-if-changed=build.rs");
+    let target = env::var("TARGET").expect("cargo sets TARGET");
+    build("init", &["--crate-type=bin", "-Crelocation-model=static", "-Clink-arg=-static"], &target);
+    build("serve", &["--crate-type=cdylib"], &target);
+}
+
+fn build(name: &str, flags: &[&str], target: &str) {
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join(name);
+    let mut rustc = Command::new(env::var_os("RUSTC").expect("cargo sets RUSTC"));
+    rustc
+        .arg(format!("child/{name}.rs"))
+        .args(["--edition=2024", "--target", target, "-Cpanic=abort", "-Copt-level=s", "-Cstrip=symbols"])
+        .args(["-Ccodegen-units=1", "-Clink-arg=-nostartfiles", "-Clink-arg=-nostdlib", "-Clink-arg=-Wl,--build-id=none"])
+        .args(flags)
+        .arg("-o")
+        .arg(&out);
+    if let Some(linker) = env::var_os("RUSTC_LINKER") {
+        rustc.arg("-C").arg(format!("linker={}", linker.to_string_lossy()));
+    }
+    let status = rustc.status().expect("rustc can be started");
+    assert!(status.success(), "building child/{name}.rs for {target} failed");
+}

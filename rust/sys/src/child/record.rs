@@ -1,0 +1,73 @@
+//! The fixed-size record in which the far side of a fork reports to the supervisor.
+
+/// What a record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Kind {
+    /// The process exists and waits for the supervisor's word; the message's credentials tell its process id.
+    Hello = 1,
+    /// A step failed: `index` is its place in the program of `section`, `value` the errno.
+    Failed = 2,
+    /// pid 2 ended: `value` is its wait status.
+    Exited = 3,
+}
+
+/// Which program a failed step belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Section {
+    /// pid 1 before it forked.
+    First = 0,
+    /// pid 2 before it is given a function.
+    Park = 1,
+    /// pid 2 when it is given a function.
+    Assign = 2,
+    /// The init program.
+    Init = 3,
+    /// The second part of the init program: a zygote on its way to its interpreter.
+    Child = 4,
+    /// What an init does when it has started its child.
+    Last = 5,
+}
+
+/// Sixteen bytes: kind, section, index, value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// One of [`Kind`].
+    pub kind: u32,
+    /// One of [`Section`].
+    pub section: u32,
+    /// Place of the step in its program.
+    pub index: u32,
+    /// An errno or a wait status.
+    pub value: i32,
+}
+
+impl Record {
+    /// The length of a record on the wire.
+    pub const LEN: usize = 16;
+
+    /// The record as it is sent.
+    pub fn to_bytes(self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        bytes[..4].copy_from_slice(&self.kind.to_le_bytes());
+        bytes[4..8].copy_from_slice(&self.section.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.index.to_le_bytes());
+        bytes[12..].copy_from_slice(&self.value.to_le_bytes());
+        bytes
+    }
+
+    /// The record that `bytes` are, if their number is right.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let word = |at: usize| -> Option<[u8; 4]> { bytes.get(at..at + 4)?.try_into().ok() };
+        if bytes.len() != Self::LEN {
+            return None;
+        }
+        Some(Self {
+            kind: u32::from_le_bytes(word(0)?),
+            section: u32::from_le_bytes(word(4)?),
+            index: u32::from_le_bytes(word(8)?),
+            value: i32::from_le_bytes(word(12)?),
+        })
+    }
+}

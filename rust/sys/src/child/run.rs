@@ -1,0 +1,240 @@
+//! Takes the steps of a program, one after another, and says where it had to stop.
+
+use super::op::{Args, Code, Steps};
+use super::record::{Kind, Record, Section};
+use super::syscall::{self as sys, Answer, CStr};
+
+const EINVAL: i32 = 22;
+const EPIPE: i32 = 32;
+
+/// What steps can refer to beside their arguments.
+pub struct Context<'a> {
+    /// The channel to the supervisor.
+    pub channel: i32,
+    /// Descriptors that came with the request.
+    pub fds: &'a [i32],
+    /// The Landlock ruleset that is being made.
+    ruleset: i32,
+}
+
+impl<'a> Context<'a> {
+    /// A context with no ruleset yet.
+    pub fn new(channel: i32, fds: &'a [i32]) -> Self {
+        Self { channel, fds, ruleset: -1 }
+    }
+}
+
+/// Runs `program`; where a step fails, reports it on the channel and ends the process.
+pub fn run_or_exit(program: &[u8], section: Section, context: &mut Context<'_>) {
+    if let Err((index, errno)) = run(program, context) {
+        fail(context.channel, section, index, errno);
+    }
+}
+
+/// Reports a failed step and ends the process.
+pub fn fail(channel: i32, section: Section, index: u32, errno: i32) -> ! {
+    report(channel, Record { kind: Kind::Failed as u32, section: section as u32, index, value: errno });
+    sys::exit(126)
+}
+
+/// Sends a record to the supervisor. If that fails the supervisor is gone, and nobody is left to be told.
+pub fn report(channel: i32, record: Record) {
+    let _ = sys::send(channel, &record.to_bytes());
+}
+
+fn run(program: &[u8], context: &mut Context<'_>) -> Result<(), (u32, i32)> {
+    let mut steps = Steps::new(program);
+    let mut index = 0;
+    while let Some(step) = steps.next() {
+        let (code, args) = step.map_err(|()| (index, EINVAL))?;
+        take(code, args, context).map_err(|errno| (index, errno))?;
+        index += 1;
+    }
+    Ok(())
+}
+
+fn take(code: Code, mut args: Args<'_>, context: &mut Context<'_>) -> Answer {
+    match code {
+        Code::MakeDir => {
+            let mode = number(&mut args)? as u32;
+            sys::mkdir(string(&mut args)?, mode)
+        }
+        Code::MakeFile => {
+            let mode = number(&mut args)? as u32;
+            make_file(string(&mut args)?, mode, args.bytes())
+        }
+        Code::Symlink => sys::symlink(string(&mut args)?, string(&mut args)?),
+        Code::Bind => {
+            let attributes = number(&mut args)?;
+            bind(attributes, string(&mut args)?, string(&mut args)?)
+        }
+        Code::Mount => {
+            let flags = number(&mut args)?;
+            let (source, target) = (string(&mut args)?, string(&mut args)?);
+            sys::mount(source, target, string(&mut args)?, flags, string(&mut args)?)
+        }
+        Code::Pivot => {
+            sys::chdir(string(&mut args)?)?;
+            sys::pivot_here()
+        }
+        Code::Hostname => {
+            sys::sethostname(string(&mut args)?)?;
+            sys::setdomainname(string(&mut args)?)
+        }
+        Code::LoopbackUp => sys::loopback_up(),
+        Code::WriteFile => write_file(string(&mut args)?, args.bytes()),
+        Code::Rlimit => sys::setrlimit(number(&mut args)?, number(&mut args)?, number(&mut args)?),
+        Code::Umask => sys::umask(number(&mut args)? as u32),
+        Code::Setsid => sys::setsid(),
+        Code::Chdir => sys::chdir(string(&mut args)?),
+        Code::DropBounding => drop_bounding(),
+        Code::DropCapabilities => {
+            const PR_CAP_AMBIENT: u64 = 47;
+            const PR_CAP_AMBIENT_CLEAR_ALL: u64 = 4;
+            sys::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)?;
+            sys::drop_capabilities()
+        }
+        Code::Securebits => {
+            const PR_SET_SECUREBITS: u64 = 28;
+            sys::prctl(PR_SET_SECUREBITS, number(&mut args)?, 0, 0, 0)
+        }
+        Code::SetIds => {
+            let (uid, gid, drop_groups) = (number(&mut args)?, number(&mut args)?, number(&mut args)?);
+            if drop_groups != 0 {
+                sys::setgroups_none()?;
+            }
+            sys::setresgid(gid as u32)?;
+            sys::setresuid(uid as u32)
+        }
+        Code::NoNewPrivileges => {
+            const PR_SET_NO_NEW_PRIVS: u64 = 38;
+            sys::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        }
+        Code::Undumpable => {
+            const PR_SET_DUMPABLE: u64 = 4;
+            sys::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+        }
+        Code::LandlockBegin => {
+            let (fs, net, scoped, size) =
+                (number(&mut args)?, number(&mut args)?, number(&mut args)?, number(&mut args)?);
+            context.ruleset = sys::landlock_create(fs, net, scoped, size)? as i32;
+            Ok(0)
+        }
+        Code::LandlockPath => {
+            const O_PATH_CLOEXEC: u32 = 0o10_000_000 | 0o2_000_000;
+            let access = number(&mut args)?;
+            let fd = sys::open(string(&mut args)?, O_PATH_CLOEXEC, 0)? as i32;
+            sys::landlock_add_path(context.ruleset, access, fd)?;
+            sys::close(fd)
+        }
+        Code::LandlockEnforce => {
+            sys::landlock_restrict(context.ruleset)?;
+            sys::close(context.ruleset)
+        }
+        Code::Seccomp => sys::seccomp(args.bytes()),
+        Code::JoinCgroup => {
+            let index = number(&mut args)? as usize;
+            sys::write(*context.fds.get(index).ok_or(EINVAL)?, b"0")
+        }
+        Code::Unshare => sys::unshare(number(&mut args)?),
+        Code::NewKeyring => match sys::new_session_keyring() {
+            // ENOSYS: a kernel without keyrings has none to protect.
+            Err(38) => Ok(0),
+            answer => answer,
+        },
+        Code::Redirect => sys::dup3(number(&mut args)? as i32, number(&mut args)? as i32, 0),
+        Code::CloseFrom => sys::close_from(number(&mut args)? as u32),
+        Code::ResetSignals => reset_signals(),
+        Code::Sync => sync(context.channel),
+        Code::DieWithParent => {
+            const PR_SET_PDEATHSIG: u64 = 1;
+            sys::prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0)
+        }
+        Code::Exec => exec(args),
+    }
+}
+
+fn number(args: &mut Args<'_>) -> Result<u64, i32> {
+    args.number().ok_or(EINVAL)
+}
+
+fn string<'a>(args: &mut Args<'a>) -> Result<CStr<'a>, i32> {
+    args.string().ok_or(EINVAL)
+}
+
+fn make_file(path: CStr<'_>, mode: u32, content: &[u8]) -> Answer {
+    const CREATE: u32 = 0o1 | 0o100 | 0o200 | 0o400_000 | 0o2_000_000; // WRONLY CREAT EXCL NOFOLLOW CLOEXEC
+    fill(sys::open(path, CREATE, mode)? as i32, content)
+}
+
+fn write_file(path: CStr<'_>, content: &[u8]) -> Answer {
+    const WRITE: u32 = 0o1 | 0o2_000_000;
+    fill(sys::open(path, WRITE, 0)? as i32, content)
+}
+
+fn fill(fd: i32, content: &[u8]) -> Answer {
+    let answer = if content.is_empty() { Ok(0) } else { sys::write(fd, content) };
+    let _ = sys::close(fd);
+    answer
+}
+
+/// Not by open_tree(2): its copy counts as a mount namespace, of which an environment may make none.
+fn bind(attributes: u64, source: CStr<'_>, target: CStr<'_>) -> Answer {
+    const BIND_RECURSIVE: u64 = 4096 | 16_384;
+    let none = CStr::new(b"\0").ok_or(EINVAL)?;
+    sys::mount(source, target, none, BIND_RECURSIVE, none)?;
+    sys::mount_setattr(target, attributes)
+}
+
+fn drop_bounding() -> Answer {
+    const PR_CAPBSET_DROP: u64 = 24;
+    let mut capability = 0;
+    // The kernel answers EINVAL for the first capability that it does not know.
+    while capability < 64 {
+        match sys::prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) {
+            Ok(_) => capability += 1,
+            Err(EINVAL) if capability > 0 => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(0)
+}
+
+fn reset_signals() -> Answer {
+    let mut signal = 1;
+    while signal <= 64 {
+        // SIGKILL, SIGSTOP and the two that the C library keeps cannot be set, and need not be.
+        let _ = sys::signal(signal, sys::SIG_DFL);
+        signal += 1;
+    }
+    sys::sigmask(0)
+}
+
+/// Tells the supervisor that this process exists, and waits for its word.
+fn sync(channel: i32) -> Answer {
+    let hello = Record { kind: Kind::Hello as u32, section: Section::First as u32, index: 0, value: 0 };
+    sys::send(channel, &hello.to_bytes())?;
+    let mut word = [0; 1];
+    match sys::read(channel, &mut word)? {
+        0 => Err(EPIPE),
+        n => Ok(n),
+    }
+}
+
+fn exec(mut args: Args<'_>) -> Answer {
+    const MOST: usize = 64;
+    let (argc, envc) = (number(&mut args)? as usize, number(&mut args)? as usize);
+    if argc >= MOST || envc >= MOST {
+        return Err(EINVAL);
+    }
+    let path = string(&mut args)?;
+    let mut argv = [core::ptr::null(); MOST];
+    let mut envp = [core::ptr::null(); MOST];
+    for slot in &mut argv[..argc] {
+        *slot = string(&mut args)?.as_ptr();
+    }
+    for slot in &mut envp[..envc] {
+        *slot = string(&mut args)?.as_ptr();
+    }
+    sys::exec(path, &argv[..=argc], &envp[..=envc])
+}

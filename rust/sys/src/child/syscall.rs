@@ -1,0 +1,507 @@
+//! System calls by number: the little that the far side of a fork needs.
+#![allow(missing_docs, reason = "most functions are the kernel call of the same name; its manual page documents it")]
+
+use core::arch::asm;
+
+/// A kernel call's answer: a value, or an errno.
+pub type Answer = Result<usize, i32>;
+
+#[cfg(target_arch = "x86_64")]
+mod number {
+    pub const READ: usize = 0;
+    pub const WRITE: usize = 1;
+    pub const CLOSE: usize = 3;
+    pub const RT_SIGACTION: usize = 13;
+    pub const RT_SIGPROCMASK: usize = 14;
+    pub const SENDTO: usize = 44;
+    pub const RECVMSG: usize = 47;
+    pub const SOCKET: usize = 41;
+    pub const IOCTL: usize = 16;
+    pub const CLONE: usize = 56;
+    pub const EXECVE: usize = 59;
+    pub const WAIT4: usize = 61;
+    pub const FCNTL: usize = 72;
+    pub const CHDIR: usize = 80;
+    pub const UMASK: usize = 95;
+    pub const SETSID: usize = 112;
+    pub const SETGROUPS: usize = 116;
+    pub const SETRESUID: usize = 117;
+    pub const SETRESGID: usize = 119;
+    pub const CAPSET: usize = 126;
+    pub const PIVOT_ROOT: usize = 155;
+    pub const PRCTL: usize = 157;
+    pub const MOUNT: usize = 165;
+    pub const UMOUNT2: usize = 166;
+    pub const SETHOSTNAME: usize = 170;
+    pub const SETDOMAINNAME: usize = 171;
+    pub const EXIT_GROUP: usize = 231;
+    pub const KEYCTL: usize = 250;
+    pub const OPENAT: usize = 257;
+    pub const MKDIRAT: usize = 258;
+    pub const SYMLINKAT: usize = 266;
+    pub const PPOLL: usize = 271;
+    pub const UNSHARE: usize = 272;
+    pub const SIGNALFD4: usize = 289;
+    pub const DUP3: usize = 292;
+    pub const PRLIMIT64: usize = 302;
+    pub const SECCOMP: usize = 317;
+    pub const EXECVEAT: usize = 322;
+}
+
+#[cfg(target_arch = "aarch64")]
+mod number {
+    pub const FCNTL: usize = 25;
+    pub const DUP3: usize = 24;
+    pub const IOCTL: usize = 29;
+    pub const MKDIRAT: usize = 34;
+    pub const SYMLINKAT: usize = 36;
+    pub const UMOUNT2: usize = 39;
+    pub const MOUNT: usize = 40;
+    pub const PIVOT_ROOT: usize = 41;
+    pub const CHDIR: usize = 49;
+    pub const OPENAT: usize = 56;
+    pub const CLOSE: usize = 57;
+    pub const READ: usize = 63;
+    pub const WRITE: usize = 64;
+    pub const PPOLL: usize = 73;
+    pub const SIGNALFD4: usize = 74;
+    pub const CAPSET: usize = 91;
+    pub const EXIT_GROUP: usize = 94;
+    pub const UNSHARE: usize = 97;
+    pub const RT_SIGACTION: usize = 134;
+    pub const RT_SIGPROCMASK: usize = 135;
+    pub const SETRESUID: usize = 147;
+    pub const SETRESGID: usize = 149;
+    pub const SETSID: usize = 157;
+    pub const SETGROUPS: usize = 159;
+    pub const SETHOSTNAME: usize = 161;
+    pub const SETDOMAINNAME: usize = 162;
+    pub const UMASK: usize = 166;
+    pub const PRCTL: usize = 167;
+    pub const SOCKET: usize = 198;
+    pub const SENDTO: usize = 206;
+    pub const RECVMSG: usize = 212;
+    pub const KEYCTL: usize = 219;
+    pub const CLONE: usize = 220;
+    pub const EXECVE: usize = 221;
+    pub const WAIT4: usize = 260;
+    pub const PRLIMIT64: usize = 261;
+    pub const SECCOMP: usize = 277;
+    pub const EXECVEAT: usize = 281;
+}
+
+// From here on one number serves every architecture.
+const CLONE3: usize = 435;
+const CLOSE_RANGE: usize = 436;
+const MOUNT_SETATTR: usize = 442;
+const LANDLOCK_CREATE_RULESET: usize = 444;
+const LANDLOCK_ADD_RULE: usize = 445;
+const LANDLOCK_RESTRICT_SELF: usize = 446;
+
+use number::*;
+
+/// One system call.
+///
+/// # Safety
+/// The arguments must be what the kernel expects for `nr`: every pointer among them valid for the whole call.
+#[cfg(target_arch = "x86_64")]
+pub unsafe fn raw(nr: usize, a: [usize; 6]) -> Answer {
+    let ret: isize;
+    // SAFETY: the x86-64 system call convention; rcx and r11 are the kernel's to change, and the caller vouches for
+    // what the arguments point at.
+    unsafe {
+        asm!("syscall", inlateout("rax") nr as isize => ret, in("rdi") a[0], in("rsi") a[1], in("rdx") a[2],
+             in("r10") a[3], in("r8") a[4], in("r9") a[5], lateout("rcx") _, lateout("r11") _, options(nostack));
+    }
+    if ret < 0 { Err(-ret as i32) } else { Ok(ret as usize) }
+}
+
+/// One system call.
+///
+/// # Safety
+/// The arguments must be what the kernel expects for `nr`: every pointer among them valid for the whole call.
+#[cfg(target_arch = "aarch64")]
+pub unsafe fn raw(nr: usize, a: [usize; 6]) -> Answer {
+    let ret: isize;
+    // SAFETY: the aarch64 system call convention; the caller vouches for what the arguments point at.
+    unsafe {
+        asm!("svc 0", in("x8") nr, inlateout("x0") a[0] as isize => ret, in("x1") a[1], in("x2") a[2], in("x3") a[3],
+             in("x4") a[4], in("x5") a[5], options(nostack));
+    }
+    if ret < 0 { Err(-ret as i32) } else { Ok(ret as usize) }
+}
+
+macro_rules! call {
+    ($nr:expr $(, $arg:expr)*) => {{
+        let given = [$( $arg as usize ),*];
+        let mut args = [0usize; 6];
+        args[..given.len()].copy_from_slice(&given);
+        // SAFETY: every caller below passes integers, or pointers into slices and structures that it borrows for the
+        // length of the call, with the lengths that belong to them.
+        unsafe { raw($nr, args) }
+    }};
+}
+
+/// A string of the C world: bytes that end in NUL. Only [`CStr::new`] makes one.
+#[derive(Clone, Copy)]
+pub struct CStr<'a>(&'a [u8]);
+
+impl<'a> CStr<'a> {
+    /// `bytes` without its end, which has to be a NUL: `None` otherwise.
+    pub fn new(bytes: &'a [u8]) -> Option<Self> {
+        if bytes.last() == Some(&0) { Some(Self(bytes)) } else { None }
+    }
+    /// Where it begins.
+    pub fn as_ptr(self) -> *const u8 {
+        self.0.as_ptr()
+    }
+    fn ptr(self) -> *const u8 {
+        self.0.as_ptr()
+    }
+    fn len(self) -> usize {
+        self.0.len() - 1
+    }
+}
+
+pub const AT_FDCWD: i32 = -100;
+const AT_EMPTY_PATH: usize = 0x1000;
+const AT_RECURSIVE: usize = 0x8000;
+
+/// Ends the process, with no finalisers.
+pub fn exit(code: i32) -> ! {
+    loop {
+        let _ = call!(EXIT_GROUP, code);
+    }
+}
+
+pub fn read(fd: i32, to: &mut [u8]) -> Answer {
+    call!(READ, fd, to.as_mut_ptr(), to.len())
+}
+
+pub fn write(fd: i32, bytes: &[u8]) -> Answer {
+    call!(WRITE, fd, bytes.as_ptr(), bytes.len())
+}
+
+/// Sends one packet; a peer that is gone is an error, never a signal.
+pub fn send(fd: i32, bytes: &[u8]) -> Answer {
+    const MSG_NOSIGNAL: usize = 0x4000;
+    call!(SENDTO, fd, bytes.as_ptr(), bytes.len(), MSG_NOSIGNAL, 0, 0)
+}
+
+pub fn close(fd: i32) -> Answer {
+    call!(CLOSE, fd)
+}
+
+/// Closes every descriptor from `first` on (kernel 5.9).
+pub fn close_from(first: u32) -> Answer {
+    call!(CLOSE_RANGE, first, u32::MAX, 0)
+}
+
+pub fn dup3(from: i32, to: i32, flags: u32) -> Answer {
+    call!(DUP3, from, to, flags)
+}
+
+/// Duplicates `fd` to a number of at least `floor`.
+pub fn dup_above(fd: i32, floor: i32) -> Answer {
+    const F_DUPFD: usize = 0;
+    call!(FCNTL, fd, F_DUPFD, floor)
+}
+
+pub fn open(path: CStr<'_>, flags: u32, mode: u32) -> Answer {
+    call!(OPENAT, AT_FDCWD, path.ptr(), flags, mode)
+}
+
+pub fn mkdir(path: CStr<'_>, mode: u32) -> Answer {
+    call!(MKDIRAT, AT_FDCWD, path.ptr(), mode)
+}
+
+pub fn symlink(target: CStr<'_>, path: CStr<'_>) -> Answer {
+    call!(SYMLINKAT, target.ptr(), AT_FDCWD, path.ptr())
+}
+
+pub fn chdir(path: CStr<'_>) -> Answer {
+    call!(CHDIR, path.ptr())
+}
+
+pub fn umask(mask: u32) -> Answer {
+    call!(UMASK, mask)
+}
+
+pub fn setsid() -> Answer {
+    call!(SETSID, 0)
+}
+
+pub fn unshare(flags: u64) -> Answer {
+    call!(UNSHARE, flags)
+}
+
+pub fn mount(source: CStr<'_>, target: CStr<'_>, kind: CStr<'_>, flags: u64, data: CStr<'_>) -> Answer {
+    call!(MOUNT, source.ptr(), target.ptr(), kind.ptr(), flags, data.ptr())
+}
+
+/// Sets mount attributes on the whole tree at `path` (kernel 5.12).
+pub fn mount_setattr(path: CStr<'_>, set: u64) -> Answer {
+    let attr: [u64; 4] = [set, 0, 0, 0];
+    call!(MOUNT_SETATTR, AT_FDCWD, path.ptr(), AT_RECURSIVE, attr.as_ptr(), size_of_val(&attr))
+}
+
+/// Makes `.` the root and lets go of the old one.
+pub fn pivot_here() -> Answer {
+    const MNT_DETACH: usize = 2;
+    call!(PIVOT_ROOT, c".".as_ptr(), c".".as_ptr())?;
+    call!(UMOUNT2, c".".as_ptr(), MNT_DETACH)?;
+    call!(CHDIR, c"/".as_ptr())
+}
+
+pub fn sethostname(name: CStr<'_>) -> Answer {
+    call!(SETHOSTNAME, name.ptr(), name.len())
+}
+
+pub fn setdomainname(name: CStr<'_>) -> Answer {
+    call!(SETDOMAINNAME, name.ptr(), name.len())
+}
+
+pub fn setgroups_none() -> Answer {
+    call!(SETGROUPS, 0, 0)
+}
+
+pub fn setresgid(id: u32) -> Answer {
+    call!(SETRESGID, id, id, id)
+}
+
+pub fn setresuid(id: u32) -> Answer {
+    call!(SETRESUID, id, id, id)
+}
+
+pub fn prctl(option: u64, a: u64, b: u64, c: u64, d: u64) -> Answer {
+    call!(PRCTL, option, a, b, c, d)
+}
+
+/// The address at which the kernel keeps this thread's id for the C library, or null (kernels without checkpointing).
+pub fn tid_address() -> usize {
+    const PR_GET_TID_ADDRESS: u64 = 40;
+    let mut address: usize = 0;
+    match prctl(PR_GET_TID_ADDRESS, &raw mut address as u64, 0, 0, 0) {
+        Ok(_) => address,
+        Err(_) => 0,
+    }
+}
+
+/// Empties the effective, permitted and inheritable capabilities.
+pub fn drop_capabilities() -> Answer {
+    const VERSION_3: u32 = 0x2008_0522;
+    let header: [u32; 2] = [VERSION_3, 0];
+    let none: [u32; 6] = [0; 6];
+    call!(CAPSET, header.as_ptr(), none.as_ptr())
+}
+
+pub fn setrlimit(resource: u64, soft: u64, hard: u64) -> Answer {
+    let limits = [soft, hard];
+    call!(PRLIMIT64, 0, resource, limits.as_ptr(), 0)
+}
+
+/// Installs a system call filter: `filter` holds whole `sock_filter` records of eight bytes.
+pub fn seccomp(filter: &[u8]) -> Answer {
+    const SECCOMP_SET_MODE_FILTER: usize = 1;
+    #[repr(C)]
+    struct Program {
+        len: u16,
+        filter: *const u8,
+    }
+    let program = Program { len: (filter.len() / 8) as u16, filter: filter.as_ptr() };
+    call!(SECCOMP, SECCOMP_SET_MODE_FILTER, 0, &raw const program)
+}
+
+pub fn landlock_create(handled_fs: u64, handled_net: u64, scoped: u64, size: u64) -> Answer {
+    let attr = [handled_fs, handled_net, scoped];
+    call!(LANDLOCK_CREATE_RULESET, attr.as_ptr(), size, 0)
+}
+
+pub fn landlock_add_path(ruleset: i32, access: u64, directory: i32) -> Answer {
+    const LANDLOCK_RULE_PATH_BENEATH: usize = 1;
+    #[repr(C, packed)]
+    struct PathBeneath {
+        access: u64,
+        fd: i32,
+    }
+    let rule = PathBeneath { access, fd: directory };
+    call!(LANDLOCK_ADD_RULE, ruleset, LANDLOCK_RULE_PATH_BENEATH, &raw const rule, 0)
+}
+
+pub fn landlock_restrict(ruleset: i32) -> Answer {
+    call!(LANDLOCK_RESTRICT_SELF, ruleset, 0)
+}
+
+/// Joins a new, anonymous session keyring, so that the caller's keys are not in reach.
+pub fn new_session_keyring() -> Answer {
+    const KEYCTL_JOIN_SESSION_KEYRING: usize = 1;
+    call!(KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, 0)
+}
+
+/// Brings the loopback interface of this network namespace up.
+pub fn loopback_up() -> Answer {
+    const AF_INET: usize = 2;
+    const SOCK_DGRAM_CLOEXEC: usize = 2 | 0o2_000_000;
+    const SIOCSIFFLAGS: usize = 0x8914;
+    const IFF_UP: u16 = 1;
+    #[repr(C)]
+    struct Request {
+        name: [u8; 16],
+        flags: u16,
+        rest: [u8; 22],
+    }
+    let fd = call!(SOCKET, AF_INET, SOCK_DGRAM_CLOEXEC, 0)? as i32;
+    let mut request = Request { name: [0; 16], flags: IFF_UP, rest: [0; 22] };
+    request.name[0] = b'l';
+    request.name[1] = b'o';
+    let answer = call!(IOCTL, fd, SIOCSIFFLAGS, &raw mut request);
+    let _ = close(fd);
+    answer
+}
+
+pub const SIG_DFL: usize = 0;
+pub const SIG_IGN: usize = 1;
+pub const SIGCHLD: u32 = 17;
+
+/// Sets the disposition of a signal to the default or to being ignored.
+pub fn signal(number: u32, disposition: usize) -> Answer {
+    // handler, flags, restorer, mask (x86-64) or handler, flags, mask (aarch64): zeros but for the first word.
+    let action: [usize; 4] = [disposition, 0, 0, 0];
+    call!(RT_SIGACTION, number, action.as_ptr(), 0, 8)
+}
+
+/// Replaces the set of blocked signals.
+pub fn sigmask(blocked: u64) -> Answer {
+    const SIG_SETMASK: usize = 2;
+    call!(RT_SIGPROCMASK, SIG_SETMASK, &raw const blocked, 0, 8)
+}
+
+/// A descriptor from which the signals of `set` can be read.
+pub fn signalfd(set: u64) -> Answer {
+    const CLOEXEC_NONBLOCK: usize = 0o2_000_000 | 0o4_000;
+    call!(SIGNALFD4, -1isize, &raw const set, 8, CLOEXEC_NONBLOCK)
+}
+
+#[repr(C)]
+pub struct PollFd {
+    pub fd: i32,
+    pub events: i16,
+    pub revents: i16,
+}
+
+pub fn poll(fds: &mut [PollFd]) -> Answer {
+    call!(PPOLL, fds.as_mut_ptr(), fds.len(), 0, 0, 8)
+}
+
+/// Reaps one child that has ended, if there is one: its id and wait status.
+pub fn reap() -> Result<Option<(i32, i32)>, i32> {
+    const WNOHANG: usize = 1;
+    const WALL: usize = 0x4000_0000;
+    let mut status: i32 = 0;
+    let pid = call!(WAIT4, -1isize, &raw mut status, WNOHANG | WALL, 0)?;
+    Ok(if pid == 0 { None } else { Some((pid as i32, status)) })
+}
+
+/// A plain fork that tells the C library's copy of the thread id its new value: 0 in the child.
+pub fn fork(tid_address: usize) -> Answer {
+    const CLONE_CHILD_SETTID: usize = 0x0100_0000;
+    let settid = if tid_address == 0 { 0 } else { CLONE_CHILD_SETTID };
+    // The last two are (child_tid, tls) on x86-64 and (tls, child_tid) on aarch64.
+    #[cfg(target_arch = "x86_64")]
+    return call!(CLONE, SIGCHLD as usize | settid, 0, 0, tid_address, 0);
+    #[cfg(target_arch = "aarch64")]
+    return call!(CLONE, SIGCHLD as usize | settid, 0, 0, 0, tid_address);
+}
+
+/// A fork into new namespaces and, with a descriptor of one, into another cgroup: 0 in the child.
+pub fn fork_into(flags: u64, cgroup: Option<i32>, tid_address: usize) -> Answer {
+    const CLONE_CHILD_SETTID: u64 = 0x0100_0000;
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    #[repr(C)]
+    #[derive(Default)]
+    struct CloneArgs {
+        flags: u64,
+        pidfd: u64,
+        child_tid: u64,
+        parent_tid: u64,
+        exit_signal: u64,
+        stack: u64,
+        stack_size: u64,
+        tls: u64,
+        set_tid: u64,
+        set_tid_size: u64,
+        cgroup: u64,
+    }
+    let mut args = CloneArgs { flags, exit_signal: u64::from(SIGCHLD), ..CloneArgs::default() };
+    if tid_address != 0 {
+        args.flags |= CLONE_CHILD_SETTID;
+        args.child_tid = tid_address as u64;
+    }
+    if let Some(fd) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = fd as u64;
+    }
+    call!(CLONE3, &raw const args, size_of_val(&args))
+}
+
+/// Replaces this process by the program behind `fd`, with no arguments but a name and no environment.
+pub fn exec_fd(fd: i32, name: CStr<'_>) -> Answer {
+    let argv = [name.ptr(), core::ptr::null()];
+    let envp = [core::ptr::null::<u8>()];
+    call!(EXECVEAT, fd, c"".as_ptr(), argv.as_ptr(), envp.as_ptr(), AT_EMPTY_PATH)
+}
+
+/// Replaces this process by `path`; both lists end in a null pointer and hold pointers to strings that end in NUL.
+pub fn exec(path: CStr<'_>, argv: &[*const u8], envp: &[*const u8]) -> Answer {
+    const EINVAL: i32 = 22;
+    if argv.last().is_none_or(|last| !last.is_null()) || envp.last().is_none_or(|last| !last.is_null()) {
+        return Err(EINVAL);
+    }
+    call!(EXECVE, path.ptr(), argv.as_ptr(), envp.as_ptr())
+}
+
+/// Receives one packet and the descriptors that came with it: the packet's length and how many descriptors there were.
+pub fn receive(fd: i32, to: &mut [u8], fds: &mut [i32; 16]) -> Result<(usize, usize), i32> {
+    const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
+    const HEADER: usize = 16;
+    #[repr(C)]
+    struct Vector {
+        base: *mut u8,
+        len: usize,
+    }
+    #[repr(C)]
+    struct Message {
+        name: usize,
+        name_len: u32,
+        vectors: *mut Vector,
+        vectors_len: usize,
+        control: *mut u8,
+        control_len: usize,
+        flags: i32,
+    }
+    #[repr(C, align(8))]
+    struct Control([u8; HEADER + 64]);
+    let mut control = Control([0; HEADER + 64]);
+    let mut vector = Vector { base: to.as_mut_ptr(), len: to.len() };
+    let mut message = Message {
+        name: 0,
+        name_len: 0,
+        vectors: &raw mut vector,
+        vectors_len: 1,
+        control: control.0.as_mut_ptr(),
+        control_len: control.0.len(),
+        flags: 0,
+    };
+    let len = call!(RECVMSG, fd, &raw mut message, MSG_CMSG_CLOEXEC)?;
+    let mut count = 0;
+    if message.control_len > HEADER {
+        let mut word = [0; 8];
+        word.copy_from_slice(&control.0[..8]);
+        let bytes = (usize::from_le_bytes(word)).min(control.0.len()).saturating_sub(HEADER);
+        for (slot, raw) in fds.iter_mut().zip(control.0[HEADER..HEADER + bytes].chunks_exact(4)) {
+            *slot = i32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]);
+            count += 1;
+        }
+    }
+    Ok((len, count))
+}

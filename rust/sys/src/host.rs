@@ -1,0 +1,36 @@
+//! Questions to this kernel, and the few calls about the calling thread that no safe crate offers.
+
+use std::io;
+
+/// The Landlock version that this kernel offers (kernel 5.13 on), or `None`.
+pub fn landlock_abi() -> Option<u32> {
+    const LANDLOCK_CREATE_RULESET_VERSION: usize = 1;
+    // SAFETY: a version query takes a null pointer and a size of zero; no memory is passed.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<u8>(),
+            0usize,
+            LANDLOCK_CREATE_RULESET_VERSION,
+        )
+    };
+    u32::try_from(answer).ok().filter(|&abi| abi > 0)
+}
+
+/// Whether filters may answer with this action.
+pub fn seccomp_action_available(action: u32) -> bool {
+    const SECCOMP_GET_ACTION_AVAIL: usize = 2;
+    // SAFETY: the pointer is to a local of the size that the operation reads.
+    unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0usize, &raw const action) == 0 }
+}
+
+/// Blocks every signal in the calling thread, so that the process's signals go to its other threads.
+pub fn block_signals() -> io::Result<()> {
+    // SAFETY: both sets are locals; sigfillset initialises the one that is read.
+    let failed = unsafe {
+        let mut all = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut())
+    };
+    if failed == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(failed)) }
+}

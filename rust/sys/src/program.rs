@@ -1,0 +1,308 @@
+//! Programs for the far side of a fork, as data: what is planned can be looked at, and tested, before it is done.
+
+use crate::child::op::{Code, HEADER};
+
+/// One step. A program stops at the first that fails, and says which it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are named after what they hold")]
+pub enum Step {
+    /// Makes a directory.
+    MakeDir { path: String, mode: u32 },
+    /// Makes a new file with this content.
+    MakeFile { path: String, mode: u32, content: Vec<u8> },
+    /// Makes a symbolic link at `path`.
+    Symlink { target: String, path: String },
+    /// Attaches a copy of the mount tree at `source` to `target`, all of it with these `MOUNT_ATTR_…` flags.
+    Bind { source: String, target: String, attributes: u64 },
+    /// mount(2).
+    Mount { source: String, target: String, kind: String, flags: u64, data: String },
+    /// Makes the mount at `path` the root and lets go of the old one.
+    Pivot { path: String },
+    /// Names this uts namespace.
+    Hostname { name: String, domain: String },
+    /// Brings the loopback interface up.
+    LoopbackUp,
+    /// Writes to a file that exists.
+    WriteFile { path: String, content: String },
+    /// Sets a resource limit, soft and hard.
+    Rlimit { resource: u64, limit: u64 },
+    /// umask(2).
+    Umask { mask: u32 },
+    /// Begins a session.
+    Setsid,
+    /// chdir(2).
+    Chdir { path: String },
+    /// Empties the capability bounding set.
+    DropBounding,
+    /// Empties the ambient, effective, permitted and inheritable capabilities.
+    DropCapabilities,
+    /// Sets the secure bits.
+    Securebits { bits: u64 },
+    /// Becomes this user and group, after letting go of all supplementary groups if asked to.
+    SetIds { uid: u32, gid: u32, drop_groups: bool },
+    /// No new privileges.
+    NoNewPrivileges,
+    /// Neither core dumps nor inspection by others of the same user.
+    Undumpable,
+    /// Begins a Landlock ruleset; `size` is how much of the attributes this kernel's version knows.
+    LandlockBegin { fs: u64, net: u64, scoped: u64, size: u64 },
+    /// Allows `access` beneath `path` in that ruleset.
+    LandlockPath { path: String, access: u64 },
+    /// Puts that ruleset in force.
+    LandlockEnforce,
+    /// Puts a system call filter in force.
+    Seccomp { filter: Vec<u8> },
+    /// Joins the version 1 cgroup behind this descriptor of the request.
+    JoinCgroup { index: u64 },
+    /// unshare(2).
+    Unshare { flags: u64 },
+    /// Lets go of the caller's session keyring.
+    NewKeyring,
+    /// dup3(2).
+    Redirect { from: i32, to: i32 },
+    /// Closes every descriptor from this one on.
+    CloseFrom { first: u32 },
+    /// Default dispositions, nothing blocked.
+    ResetSignals,
+    /// Says hello to the supervisor and waits for its word.
+    Sync,
+    /// Asks to be killed with the parent. A convenience: init and the supervisor's hang-up are the guarantee.
+    DieWithParent,
+    /// Replaces the process.
+    Exec { path: String, argv: Vec<String>, envp: Vec<String> },
+}
+
+impl Step {
+    /// What the step does, for an error message.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::MakeDir { .. } => "making a directory",
+            Self::MakeFile { .. } => "making a file",
+            Self::Symlink { .. } => "making a symbolic link",
+            Self::Bind { .. } => "binding a host path",
+            Self::Mount { .. } => "mounting a file system",
+            Self::Pivot { .. } => "changing the root",
+            Self::Hostname { .. } => "setting the host name",
+            Self::LoopbackUp => "bringing the loopback interface up",
+            Self::WriteFile { .. } => "writing a kernel setting",
+            Self::Rlimit { .. } => "setting a resource limit",
+            Self::Umask { .. } => "setting the file mode mask",
+            Self::Setsid => "beginning a session",
+            Self::Chdir { .. } => "changing the working directory",
+            Self::DropBounding => "emptying the capability bounding set",
+            Self::DropCapabilities => "dropping capabilities",
+            Self::Securebits { .. } => "setting the secure bits",
+            Self::SetIds { .. } => "changing user and group",
+            Self::NoNewPrivileges => "setting no-new-privileges",
+            Self::Undumpable => "becoming undumpable",
+            Self::LandlockBegin { .. } => "making a Landlock ruleset",
+            Self::LandlockPath { .. } => "adding a Landlock rule",
+            Self::LandlockEnforce => "enforcing Landlock",
+            Self::Seccomp { .. } => "installing the system call filter",
+            Self::JoinCgroup { .. } => "joining a cgroup",
+            Self::Unshare { .. } => "making a namespace",
+            Self::NewKeyring => "leaving the session keyring",
+            Self::Redirect { .. } => "duplicating a descriptor",
+            Self::CloseFrom { .. } => "closing descriptors",
+            Self::ResetSignals => "resetting signals",
+            Self::Sync => "waiting for the supervisor",
+            Self::DieWithParent => "tying its life to its parent's",
+            Self::Exec { .. } => "starting the interpreter",
+        }
+    }
+
+    /// To what the step does it.
+    pub fn subject(&self) -> String {
+        match self {
+            Self::MakeDir { path, .. }
+            | Self::MakeFile { path, .. }
+            | Self::Symlink { path, .. }
+            | Self::Pivot { path }
+            | Self::WriteFile { path, .. }
+            | Self::Chdir { path }
+            | Self::LandlockPath { path, .. }
+            | Self::Exec { path, .. } => path.clone(),
+            Self::Bind { source, target, .. } => format!("{source} at {target}"),
+            Self::Mount { target, kind, .. } => format!("{kind} at {target}"),
+            Self::Rlimit { resource, limit } => format!("resource {resource} at {limit}"),
+            _ => "the new process".into(),
+        }
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Self::MakeDir { .. } => Code::MakeDir,
+            Self::MakeFile { .. } => Code::MakeFile,
+            Self::Symlink { .. } => Code::Symlink,
+            Self::Bind { .. } => Code::Bind,
+            Self::Mount { .. } => Code::Mount,
+            Self::Pivot { .. } => Code::Pivot,
+            Self::Hostname { .. } => Code::Hostname,
+            Self::LoopbackUp => Code::LoopbackUp,
+            Self::WriteFile { .. } => Code::WriteFile,
+            Self::Rlimit { .. } => Code::Rlimit,
+            Self::Umask { .. } => Code::Umask,
+            Self::Setsid => Code::Setsid,
+            Self::Chdir { .. } => Code::Chdir,
+            Self::DropBounding => Code::DropBounding,
+            Self::DropCapabilities => Code::DropCapabilities,
+            Self::Securebits { .. } => Code::Securebits,
+            Self::SetIds { .. } => Code::SetIds,
+            Self::NoNewPrivileges => Code::NoNewPrivileges,
+            Self::Undumpable => Code::Undumpable,
+            Self::LandlockBegin { .. } => Code::LandlockBegin,
+            Self::LandlockPath { .. } => Code::LandlockPath,
+            Self::LandlockEnforce => Code::LandlockEnforce,
+            Self::Seccomp { .. } => Code::Seccomp,
+            Self::JoinCgroup { .. } => Code::JoinCgroup,
+            Self::Unshare { .. } => Code::Unshare,
+            Self::NewKeyring => Code::NewKeyring,
+            Self::Redirect { .. } => Code::Redirect,
+            Self::CloseFrom { .. } => Code::CloseFrom,
+            Self::ResetSignals => Code::ResetSignals,
+            Self::Sync => Code::Sync,
+            Self::DieWithParent => Code::DieWithParent,
+            Self::Exec { .. } => Code::Exec,
+        }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend((self.code() as u16).to_le_bytes());
+        out.extend([0; HEADER - 2]);
+        match self {
+            Self::MakeDir { path, mode } => args(out, &[u64::from(*mode)], &[path]),
+            Self::MakeFile { path, mode, content } => {
+                args(out, &[u64::from(*mode)], &[path]);
+                out.extend(content);
+            }
+            Self::Symlink { target, path } => args(out, &[], &[target, path]),
+            Self::Bind { source, target, attributes } => args(out, &[*attributes], &[source, target]),
+            Self::Mount { source, target, kind, flags, data } => args(out, &[*flags], &[source, target, kind, data]),
+            Self::Pivot { path } | Self::Chdir { path } => args(out, &[], &[path]),
+            Self::Hostname { name, domain } => args(out, &[], &[name, domain]),
+            Self::WriteFile { path, content } => {
+                args(out, &[], &[path]);
+                out.extend(content.as_bytes());
+            }
+            Self::Rlimit { resource, limit } => args(out, &[*resource, *limit, *limit], &[]),
+            Self::Umask { mask } => args(out, &[u64::from(*mask)], &[]),
+            Self::Securebits { bits } => args(out, &[*bits], &[]),
+            Self::SetIds { uid, gid, drop_groups } => {
+                args(out, &[u64::from(*uid), u64::from(*gid), u64::from(*drop_groups)], &[]);
+            }
+            Self::LandlockBegin { fs, net, scoped, size } => args(out, &[*fs, *net, *scoped, *size], &[]),
+            Self::LandlockPath { path, access } => args(out, &[*access], &[path]),
+            Self::Seccomp { filter } => out.extend(filter),
+            Self::JoinCgroup { index } => args(out, &[*index], &[]),
+            Self::Unshare { flags } => args(out, &[*flags], &[]),
+            Self::Redirect { from, to } => args(out, &[*from as u64, *to as u64], &[]),
+            Self::CloseFrom { first } => args(out, &[u64::from(*first)], &[]),
+            Self::Exec { path, argv, envp } => {
+                args(out, &[argv.len() as u64, envp.len() as u64], &[path]);
+                for text in argv.iter().chain(envp) {
+                    string(out, text);
+                }
+            }
+            Self::LoopbackUp
+            | Self::Setsid
+            | Self::DropBounding
+            | Self::DropCapabilities
+            | Self::NoNewPrivileges
+            | Self::Undumpable
+            | Self::LandlockEnforce
+            | Self::NewKeyring
+            | Self::ResetSignals
+            | Self::Sync
+            | Self::DieWithParent => {}
+        }
+        let len = (out.len() - start - HEADER) as u32;
+        out[start + 4..start + HEADER].copy_from_slice(&len.to_le_bytes());
+    }
+}
+
+fn args(out: &mut Vec<u8>, numbers: &[u64], strings: &[&str]) {
+    for number in numbers {
+        out.extend(number.to_le_bytes());
+    }
+    for text in strings {
+        string(out, text);
+    }
+}
+
+/// A string with its NUL. One that holds a NUL itself would be cut short there: callers refuse such paths.
+fn string(out: &mut Vec<u8>, text: &str) {
+    debug_assert!(!text.contains('\0'), "no path or option holds a NUL");
+    out.extend(text.as_bytes());
+    out.push(0);
+}
+
+/// The steps as the far side reads them.
+pub fn encode(steps: &[Step]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(steps.len() * 64);
+    for step in steps {
+        step.encode(&mut out);
+    }
+    out
+}
+
+/// The program of an init: what pid 1 does, what pid 2 does (nothing to do: no pid 2), and what pid 1 does after that.
+pub fn encode_init(first: &[Step], second: &[Step], last: &[Step]) -> Vec<u8> {
+    let parts = [first, second, last].map(encode);
+    let mut out = Vec::new();
+    for part in &parts {
+        out.extend((part.len() as u32).to_le_bytes());
+    }
+    for part in parts {
+        out.extend(part);
+    }
+    out
+}
+
+/// A request to a zygote: namespace flags, what the first process does, what the second does before it has a function.
+pub fn encode_request(flags: u64, first: &[u8], park: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(crate::child::serve::HEADER + first.len() + park.len());
+    out.extend(flags.to_le_bytes());
+    out.extend((first.len() as u32).to_le_bytes());
+    out.extend((park.len() as u32).to_le_bytes());
+    out.extend(first);
+    out.extend(park);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::child::op::Steps;
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        let steps = [
+            Step::Mount { source: "a".into(), target: "/b".into(), kind: "tmpfs".into(), flags: 7, data: "size=1m".into() },
+            Step::Setsid,
+            Step::MakeFile { path: "/etc/x".into(), mode: 0o644, content: b"one\ntwo".to_vec() },
+        ];
+        let bytes = encode(&steps);
+        let mut read = Steps::new(&bytes);
+        let (code, mut args) = read.next().expect("a step").expect("well-formed");
+        assert_eq!((code, args.number()), (Code::Mount, Some(7)));
+        assert!((0..4).all(|_| args.string().is_some()) && args.string().is_none());
+        assert_eq!(read.next().expect("a step").expect("well-formed").0, Code::Setsid);
+        let (code, mut args) = read.next().expect("a step").expect("well-formed");
+        assert_eq!((code, args.number(), args.string().is_some()), (Code::MakeFile, Some(0o644), true));
+        assert_eq!(args.bytes(), b"one\ntwo");
+        assert!(read.next().is_none());
+    }
+
+    #[test]
+    fn rubbish_is_an_error_and_not_a_panic() {
+        for len in 0..40 {
+            let bytes = vec![0xff; len];
+            let mut read = Steps::new(&bytes);
+            assert!(len == 0 && read.next().is_none() || read.next().expect("something").is_err());
+        }
+        let mut cut = encode(&[Step::Chdir { path: "/var/task".into() }]);
+        cut.pop();
+        assert!(Steps::new(&cut).next().expect("something").is_err());
+    }
+}
