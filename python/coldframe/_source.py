@@ -118,9 +118,11 @@ class _BoundedFile(io.FileIO):
     """A file that is never read in one large piece: the directory of a zip says itself how long it is."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Return up to `size` bytes, or refuse."""
-        if size is None or not 0 <= size <= _LARGEST_READ:
-            raise ValueError("a piece too large")
+        """Return up to `size` bytes, or all that are left, or refuse."""
+        if size is None or size < 0:
+            size = max(os.fstat(self.fileno()).st_size - self.tell(), 0)
+        if size > _LARGEST_READ:
+            raise ValueError(f"a piece of {size:,} bytes is too large")
         return super().read(size) or b""
 
 

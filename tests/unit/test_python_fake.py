@@ -11,8 +11,6 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-pytest_plugins = ()
-
 REPORT = {
     "start": "warm",
     "duration_ms": 1.5,
@@ -163,7 +161,9 @@ def code(tmp_path):
 
 def parameters(arguments):
     """The parameters that a call may have, without self."""
-    names = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args) if argument.arg not in ("self", "cls")]
+    names = [
+        argument.arg for argument in (*arguments.posonlyargs, *arguments.args) if argument.arg not in ("self", "cls")
+    ]
     return names, sorted(argument.arg for argument in arguments.kwonlyargs)
 
 

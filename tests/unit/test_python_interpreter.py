@@ -39,7 +39,9 @@ def test_the_embedding_interpreter_can_be_run_as_described():
     assert found.executable == os.path.realpath(found.executable)
     program = "import sys, json, decimal, ctypes; print(sys.version_info[:2])"
     command = [found.executable, "-I", "-S", "-c", f"import sys; sys.path[:] = {list(found.stdlib)}; {program}"]
-    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == str(sys.version_info[:2])
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == str(
+        sys.version_info[:2]
+    )
 
 
 def test_what_it_needs_is_covered():
@@ -132,8 +134,8 @@ def test_other_programs_are_refused(tmp_path):
         script(tmp_path / "wrong", "#!/bin/sh\necho '{}'\n"): "does not answer as CPython",
         script(tmp_path / "list", "#!/bin/sh\necho '[]'\n"): "does not answer as CPython",
         script(tmp_path / "failing", "#!/bin/sh\nexit 3\n"): "exit status 3",
-        "python3.12": "use \"python\" or the path",
-        "provided.al2": "use \"python\" or the path",
+        "python3.12": 'use "python" or the path',
+        "provided.al2": 'use "python" or the path',
     }
     for runtime, why in wrong.items():
         with pytest.raises(ConfigurationError, match=why):

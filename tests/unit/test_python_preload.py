@@ -67,7 +67,14 @@ def as_file(root):
     return root / "app.py"
 
 
-IMPORTS = "import os, json\nimport numpy as np, six\nfrom PIL import Image\nimport native\nimport namespace.part\nimport gone\n"
+IMPORTS = """
+import os, json
+import numpy as np, six
+from PIL import Image
+import native
+import namespace.part
+import gone
+"""
 
 
 @pytest.mark.parametrize("pack", [None, as_zip, as_file])
@@ -97,7 +104,8 @@ def test_lazy_imports_count_in_the_handlers_own_file_only(auto):
 
 
 def test_imports_in_blocks_count(auto):
-    text = "try:\n    import numpy\nexcept ImportError:\n    import six\nclass C:\n    import PIL\nwith x:\n    import native\n"
+    guarded = "try:\n    import numpy\nexcept ImportError:\n    import six\n"
+    text = guarded + "class C:\n    import PIL\nwith x:\n    import native\n"
     assert auto({"app.py": "import mine", "mine.py": text}) == ("PIL", "native", "numpy", "six")
 
 
@@ -140,7 +148,13 @@ def test_packages_none_preloads_nothing(auto):
 
 @pytest.mark.parametrize(
     "text",
-    [b"import numpy\n(", b"\0import numpy", b"import numpy\n" + b"(" * 10_000, b"x = " + b"-" * 100_000 + b"1", b"\xff"],
+    [
+        b"import numpy\n(",
+        b"\0import numpy",
+        b"import numpy\n" + b"(" * 10_000,
+        b"x = " + b"-" * 100_000 + b"1",
+        b"\xff",
+    ],
 )
 def test_what_cannot_be_parsed_is_skipped(auto, text):
     assert auto({"app.py": text}) == ()
@@ -172,17 +186,17 @@ def test_the_search_is_bounded(tmp_path):
     assert "found300" not in found
 
 
-def test_broken_archives_are_hints_about_nothing(auto, tmp_path):
-    path = tmp_path / "code.zip"
-
+@pytest.mark.parametrize(
+    "damage",
+    [lambda b: b"", lambda b: b[:-10], lambda b: b[:40] + b"\xff" * 40 + b[80:], lambda b: b"x" * 1000],
+)
+def test_broken_archives_are_hints_about_nothing(auto, damage):
     def pack(root):
-        whole = as_zip(root).read_bytes()
-        path.write_bytes(damage(whole))
+        path = as_zip(root)
+        path.write_bytes(damage(path.read_bytes()))
         return path
 
-    damages = [lambda b: b"", lambda b: b[:-10], lambda b: b[:40] + b"\xff" * 40 + b[80:], lambda b: b"x" * 1000]
-    for damage in damages:
-        assert auto({"app.py": "import numpy"}, pack=pack) in ((), ("numpy",))
+    assert auto({"app.py": "import numpy"}, pack=pack) == ()
 
 
 def test_an_archive_that_claims_a_huge_directory_is_not_read(auto):

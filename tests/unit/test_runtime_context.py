@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from test_runtime_driver import REQUEST_ID, Driver
-from test_runtime_driver import python as python
+from test_runtime_driver import (
+    REQUEST_ID,
+    Driver,
+    every_python,  # noqa: F401 - the fixture "python"
+)
 
 if TYPE_CHECKING:
     from pathlib import Path

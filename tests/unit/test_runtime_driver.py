@@ -221,8 +221,8 @@ def find_python(name: str) -> str | None:
     return None
 
 
-@pytest.fixture(params=["running", "python3.9", "python3.13"])
-def python(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(name="python", params=["running", "python3.9", "python3.13"])
+def every_python(request: pytest.FixtureRequest) -> str:
     """The running interpreter, and the oldest and newest that the runtime supports."""
     if request.param == "running":
         return sys.executable

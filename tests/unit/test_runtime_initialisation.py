@@ -6,8 +6,12 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from test_runtime_driver import INIT_ERROR, RUNTIME, Driver
-from test_runtime_driver import python as python
+from test_runtime_driver import (
+    INIT_ERROR,
+    RUNTIME,
+    Driver,
+    every_python,  # noqa: F401 - the fixture "python"
+)
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,13 @@ import textwrap
 from typing import TYPE_CHECKING
 
 import pytest
-from test_runtime_driver import ERROR, REQUEST_ID, RESPONSE, Driver
-from test_runtime_driver import python as python
+from test_runtime_driver import (
+    ERROR,
+    REQUEST_ID,
+    RESPONSE,
+    Driver,
+    every_python,  # noqa: F401 - the fixture "python"
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +64,9 @@ REFUSED = [
     ("'a\\ud800'", "'utf-8' codec can't encode character '\\ud800' in position 2: surrogates not allowed"),
     ("Broken()", "Object of type Broken is not JSON serializable"),
 ]
+
+
+BROKEN = "The environment ends: descriptor 3, on which it answers, cannot be used: [Errno 9] Bad file descriptor\n"
 
 
 def write(task: Path, source: str) -> None:
@@ -244,22 +252,43 @@ def test_any_callable_is_a_handler(tmp_path: Path, source: str) -> None:
         ("sys.exit('bye')", 1, "bye\n"),
         ("print('part', end=''); sys.exit(2)", 2, "part"),
         ("os._exit(5)", 5, ""),
-        ("os.close(3)", 1, ""),
+        ("os.close(3)", 1, BROKEN),
         ("os.closerange(0, 1024)", 1, ""),
-        ("os.dup2(0, 3)", None, ""),
-        ("os.dup2(os.open('/dev/null', os.O_RDONLY), 3)", 1, ""),
-        ("os.set_blocking(3, False)", None, ""),
+        ("os.dup2(os.open('/dev/null', os.O_RDONLY), 3)", 1, BROKEN),
+        ("os.dup2(os.open('/dev/null', os.O_RDWR), 3)", 0, ""),
     ],
 )
-def test_a_process_that_cannot_go_on_ends_at_once(
-    tmp_path: Path, statement: str, status: int | None, output: str
-) -> None:
+def test_a_process_that_cannot_go_on_ends_at_once(tmp_path: Path, statement: str, status: int, output: str) -> None:
     write(tmp_path, f"import os, sys\ndef handler(event, context): {statement}")
     with Driver(tmp_path).ready() as driver:
-        driver.invoke()
-        ended = driver.exit_status()
-        assert status is None or ended == status
+        assert driver.invoke() is None
+        assert driver.exit_status() == status
         assert driver.log() == output
+
+
+def test_a_control_socket_that_does_not_block_is_never_polled(tmp_path: Path) -> None:
+    write(tmp_path, "import os\ndef handler(event, context): os.set_blocking(3, False)")
+    with Driver(tmp_path).ready() as driver:
+        assert driver.call() is None
+        assert driver.exit_status() == 1
+
+
+def test_a_signal_handler_left_behind_ends_the_environment_with_its_traceback(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        """\
+        import signal
+        def late(*arguments):
+            raise TimeoutError("too late")
+        def handler(event, context):
+            signal.signal(signal.SIGALRM, late)
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+        """,
+    )
+    with Driver(tmp_path).ready() as driver:
+        assert driver.call() is None
+        assert driver.exit_status() == 1
+        assert driver.log().endswith("TimeoutError: too late\n")
 
 
 def test_a_forked_child_that_comes_back_does_not_answer(tmp_path: Path, python: str) -> None:

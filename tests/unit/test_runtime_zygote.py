@@ -13,8 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
-from test_runtime_driver import IMPORT_RUNTIME, PATIENCE_S, READY, RESPONSE, RUNTIME, Link
-from test_runtime_driver import python as python
+from test_runtime_driver import (
+    IMPORT_RUNTIME,
+    PATIENCE_S,
+    READY,
+    RESPONSE,
+    RUNTIME,
+    Link,
+    every_python,  # noqa: F401 - the fixture "python"
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -265,7 +272,7 @@ def test_a_library_that_does_not_load_is_a_refusal(tmp_path: Path) -> None:
 def test_the_library_may_be_named_by_a_descriptor(library: Path, task: Path) -> None:
     (task / "app.py").write_text("def handler(event, context): return event")
     with library.open("rb") as opened:
-        os.set_inheritable(opened.fileno(), True)  # noqa: FBT003
+        os.set_inheritable(opened.fileno(), True)
         path = f"/proc/{os.getpid()}/fd/{opened.fileno()}"
         with Zygote(path, sys.executable, preload=[], sites=[]) as zygote:
             assert call(zygote.fork(task), 1) == 1

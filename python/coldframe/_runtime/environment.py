@@ -41,10 +41,12 @@ def main(environment: Environment | None = None) -> NoReturn:
         (environment or Environment(sys.modules.keys(), sys.path)).run()
     except wire.HungUp:
         status = 0
-    except OSError:
-        pass  # descriptor 3 was closed or replaced by the handler, which then has nothing to answer on
-    except BaseException:  # noqa: BLE001 - a signal handler of the handler's, or a bug of ours: say so and end
-        traceback.print_exc()
+    except BaseException as error:  # noqa: BLE001 - whatever it is, this process has to end
+        if isinstance(error, OSError) and error.errno:
+            write(f"The environment ends: descriptor {CONTROL_FD}, on which it answers, cannot be used: {error}\n")
+        else:
+            traceback.print_exc()  # a signal handler that the user left behind, or a bug of ours
+        sys.stdout.flush()
     finally:
         _exit(status)
 

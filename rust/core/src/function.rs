@@ -79,9 +79,9 @@ impl Function {
             proc_view: spec.proc_view,
             network: spec.network,
         };
-        let assign = environment::assign(&planned, facts.landlock, Architecture::HOST);
+        let assign = environment::assign(&planned, facts.landlock, facts.seccomp.then_some(Architecture::HOST));
         let assign_program = program::encode(&assign);
-        let identity = if facts.root { Identity::Slot(0) } else { Identity::Callers };
+        let identity = if facts.root { Identity::Slot } else { Identity::Callers(facts.uid, facts.gid) };
         let zygote = ZygoteKey {
             interpreter: spec.interpreter.clone(),
             preload: spec.preload.clone(),

@@ -38,8 +38,9 @@ pub struct Facts {
     pub landlock: Option<u32>,
     /// The cgroup hierarchies.
     pub cgroups: Layout,
+    /// Whether system calls can be filtered.
+    pub seccomp: bool,
     kernel: (u32, u32),
-    seccomp: bool,
     namespaces: Result<(), String>,
 }
 
@@ -166,9 +167,9 @@ impl Facts {
         }
     }
 
-    /// What is in force for a function, or why it is refused. Namespaces and the filter are never waived.
+    /// What is in force for a function, or why it is refused. Without namespaces there is no environment at all.
     pub fn grant(&self, isolation: Isolation) -> Result<BTreeMap<String, String>> {
-        const NEVER_WAIVED: [&str; 3] = ["kernel", "namespaces", "seccomp"];
+        const NEVER_WAIVED: [&str; 2] = ["kernel", "namespaces"];
         let mut granted = BTreeMap::new();
         let mut missing = Vec::new();
         for p in self.protections() {

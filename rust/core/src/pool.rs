@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::cgroup::Groups;
@@ -59,6 +59,7 @@ pub struct Core {
     pool: Mutex<Pool>,
     room: Condvar,
     zygotes: Mutex<HashMap<ZygoteKey, Arc<ZygotePlace>>>,
+    launched: Mutex<Vec<Weak<Zygote>>>,
     next: AtomicU64,
     closed: AtomicBool,
 }
@@ -135,6 +136,7 @@ impl Core {
             pool: Mutex::new(Pool { slots, ..Pool::default() }),
             room: Condvar::new(),
             zygotes: Mutex::default(),
+            launched: Mutex::default(),
             next: AtomicU64::new(1),
             closed: AtomicBool::new(false),
         });
@@ -313,6 +315,9 @@ impl Core {
         }
         let started = Arc::new(self.launch(key)?);
         *zygote = Some(Arc::clone(&started));
+        let mut launched = self.launched.lock().unwrap_or_else(PoisonError::into_inner);
+        launched.retain(|zygote| zygote.strong_count() > 0);
+        launched.push(Arc::downgrade(&started));
         Ok(started)
     }
 
@@ -498,6 +503,9 @@ impl Core {
         let clean = self.supervisor.wait_for_burials(Duration::from_secs(10));
         self.lock().functions.clear();
         self.zygotes.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        // Also those that were replaced, and whoever else still holds one: nothing runs in them any more.
+        let launched = std::mem::take(&mut *self.launched.lock().unwrap_or_else(PoisonError::into_inner));
+        launched.iter().filter_map(Weak::upgrade).for_each(|zygote| zygote.end());
         self.supervisor.stop();
         self.groups.remove();
         if clean {

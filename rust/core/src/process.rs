@@ -55,9 +55,9 @@ pub fn kill(pidfd: BorrowedFd<'_>) {
     let _ = pidfd_send_signal(pidfd, Signal::KILL);
 }
 
-/// The lines of the id maps with which an ordinary user becomes root of a new user namespace.
-pub fn root_map(uid: u32, gid: u32) -> (String, String) {
-    (format!("0 {uid} 1"), format!("0 {gid} 1"))
+/// The lines of the id maps with which an ordinary user stays who it is in a new user namespace.
+pub fn own_map(uid: u32, gid: u32) -> (String, String) {
+    (format!("{uid} {uid} 1"), format!("{gid} {gid} 1"))
 }
 
 /// Starts an init with every namespace and lets it end at once.
@@ -67,7 +67,7 @@ pub fn probe(uid: u32, gid: u32) -> io::Result<()> {
     let program = sealed("probe", &coldframe_sys::program::encode_init(&[], &[], &[]))?;
     let supervisor = own_pidfd()?;
     let executable = sealed("init", coldframe_sys::INIT)?;
-    let map = root_map(uid, gid);
+    let map = own_map(uid, gid);
     let pidfd = spawn(&Spawn {
         namespaces: USER | PID | MOUNT | NETWORK | IPC | UTS | CGROUP,
         cgroup: None,

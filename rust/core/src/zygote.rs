@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, IoSlice, Read as _, Seek as _, SeekFrom};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use coldframe_sys::child::record::{Kind, Record, Section};
@@ -57,6 +57,7 @@ pub struct Zygote {
     cgroup: Cgroup,
     forks: AtomicU64,
     owner: u32,
+    ended: AtomicBool,
 }
 
 /// What came of starting one.
@@ -78,7 +79,7 @@ impl Zygote {
         let steps = plan.steps();
         let encoded = program::encode_init(&steps[0], &steps[1], &steps[2]);
         let init_program = process::sealed("coldframe-program", &encoded).map_err(failed)?;
-        let map = process::root_map(ids.0, ids.1);
+        let map = process::own_map(ids.0, ids.1);
         let birthplace = cgroup.birthplace()?;
         let pidfd = spawn(&Spawn {
             namespaces: plan.namespaces(),
@@ -99,7 +100,7 @@ impl Zygote {
         .map_err(failed)?;
         drop((far_channel, far_control));
         let zygote =
-            Self { control, _channel: channel, pidfd, cgroup, forks: AtomicU64::new(0), owner: std::process::id() };
+            Self { control, _channel: channel, pidfd, cgroup, forks: AtomicU64::new(0), owner: std::process::id(), ended: AtomicBool::new(false) };
         zygote.wait(&steps, output)
     }
 
@@ -160,16 +161,23 @@ impl Zygote {
     }
 }
 
-impl Drop for Zygote {
-    fn drop(&mut self) {
+impl Zygote {
+    /// Ends it, and with it every environment that was forked from it.
+    pub fn end(&self) {
         // A forked copy of the embedding process has no say over it.
-        if std::process::id() != self.owner {
+        if std::process::id() != self.owner || self.ended.swap(true, Ordering::AcqRel) {
             return;
         }
         let _ = self.cgroup.kill();
         process::kill(self.pidfd.as_fd());
         process::reap(self.pidfd.as_fd());
         let _ = self.cgroup.remove_within(Duration::from_secs(2));
+    }
+}
+
+impl Drop for Zygote {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

@@ -139,10 +139,12 @@ extern "C" fn enter(job: usize) -> ! {
 
 fn become_init(job: &mut Job<'_>) -> Result<(), i32> {
     if let Some((uid, gid)) = job.spawn.map {
-        // The maps come before exec: an unmapped user loses its capabilities there.
         write_proc(b"/proc/self/setgroups\0", b"deny")?;
         write_proc(b"/proc/self/uid_map\0", uid.as_bytes())?;
         write_proc(b"/proc/self/gid_map\0", gid.as_bytes())?;
+        // The user is not root inside either: the kernel (5.12) lets nobody without CAP_SETFCAP map a parent's root, and
+        // the environments of a zygote map its user.
+        sys::keep_capabilities()?;
     }
     let count = job.spawn.fds.len();
     for (parked, fd) in job.parked.iter_mut().zip(job.spawn.fds) {

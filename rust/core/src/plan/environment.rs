@@ -41,9 +41,9 @@ pub const SECUREBITS: u64 = 0xef;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// The supervisor writes the id maps: a host user that no other live environment has.
-    Slot(u32),
-    /// The environment maps the only user there is, its zygote's, itself.
-    Callers,
+    Slot,
+    /// The environment maps the only user and group there are, its zygote's, itself.
+    Callers(u32, u32),
 }
 
 /// The namespaces of an environment.
@@ -55,10 +55,12 @@ pub fn namespaces(network: bool) -> u64 {
 /// What the first process does before it forks the second and becomes init.
 pub fn first(identity: Identity, doors: usize) -> Vec<Step> {
     let mut steps = Vec::new();
-    if identity == Identity::Callers {
-        for (file, content) in
-            [("setgroups", "deny".to_owned()), ("uid_map", format!("{USER_ID} 0 1")), ("gid_map", format!("{GROUP_ID} 0 1"))]
-        {
+    if let Identity::Callers(uid, gid) = identity {
+        for (file, content) in [
+            ("setgroups", "deny".to_owned()),
+            ("uid_map", format!("{USER_ID} {uid} 1")),
+            ("gid_map", format!("{GROUP_ID} {gid} 1")),
+        ] {
             steps.push(Step::WriteFile { path: format!("/proc/self/{file}"), content });
         }
     }
@@ -117,8 +119,9 @@ pub struct Function {
     pub network: bool,
 }
 
-/// How the second process becomes the function's: its files, its limits, and then no way back.
-pub fn assign(function: &Function, landlock: Option<u32>, architecture: Architecture) -> Vec<Step> {
+/// How the second process becomes the function's: its files, its limits, and then no way back. `landlock` and `filter`
+/// are `None` where the host has no such thing and the caller has waived it.
+pub fn assign(function: &Function, landlock: Option<u32>, filter: Option<Architecture>) -> Vec<Step> {
     let mut steps = files(function);
     steps.extend(limits(function));
     steps.extend([
@@ -131,8 +134,10 @@ pub fn assign(function: &Function, landlock: Option<u32>, architecture: Architec
     if let Some(abi) = landlock {
         steps.extend(confine(abi, function.noexec_tmp));
     }
-    let filter = seccomp::bytes(&seccomp::program(architecture, function.network));
-    steps.push(Step::Seccomp { filter });
+    if let Some(architecture) = filter {
+        let filter = seccomp::bytes(&seccomp::program(architecture, function.network));
+        steps.push(Step::Seccomp { filter });
+    }
     steps
 }
 
@@ -290,7 +295,7 @@ mod tests {
 
     #[test]
     fn the_lock_down_is_in_the_only_order_that_works() {
-        let steps = assign(&function(), Some(7), Architecture::X86_64);
+        let steps = assign(&function(), Some(7), Some(Architecture::X86_64));
         let bounding = position(&steps, |s| *s == Step::DropBounding);
         let bits = position(&steps, |s| matches!(s, Step::Securebits { .. }));
         let capabilities = position(&steps, |s| *s == Step::DropCapabilities);
@@ -303,7 +308,7 @@ mod tests {
 
     #[test]
     fn other_functions_code_is_covered_after_the_own_is_bound() {
-        let steps = assign(&function(), None, Architecture::Arm64);
+        let steps = assign(&function(), None, Some(Architecture::Arm64));
         let code = position(&steps, |s| matches!(s, Step::Bind { target, .. } if target == "/var/task"));
         let layers = position(&steps, |s| matches!(s, Step::Bind { target, .. } if target == "/opt"));
         let cover = position(&steps, |s| matches!(s, Step::Mount { target, .. } if target == STORE));
@@ -312,7 +317,7 @@ mod tests {
 
     #[test]
     fn cgroups_are_joined_before_their_namespace_is_made() {
-        let steps = first(Identity::Slot(5), 3);
+        let steps = first(Identity::Slot, 3);
         let joined = steps.iter().rposition(|s| matches!(s, Step::JoinCgroup { .. })).expect("joins");
         assert!(joined < position(&steps, |s| matches!(s, Step::Unshare { .. })));
         assert!(position(&steps, |s| *s == Step::Sync) < joined, "the supervisor writes the maps first");

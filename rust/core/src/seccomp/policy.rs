@@ -4,6 +4,9 @@
 //! libraries and runtimes probe for new calls and fall back on that answer alone. What programs know as privileged is
 //! answered with `EPERM`, so that they print a sensible error. Only a foreign calling convention kills.
 //!
+//! `clone3` is unknown too, and must stay so: its flags lie behind a pointer, where no filter can see them, and C
+//! libraries fall back on `clone`.
+//!
 //! Arguments are compared by their low 32 bits, which is all that the kernel reads of the ones judged here; a
 //! comparison of all 64 could be passed by by garbage in the upper half (CVE-2019-10063).
 //!
@@ -131,7 +134,7 @@ const INTERNET: Case = Case { values: &[AF_INET, AF_INET6], rule: INTERNET_TYPES
 /// Routing messages alone, which `getifaddrs` asks for.
 const NETLINK: Case = Case { values: &[AF_NETLINK], rule: only(2, ALL_BITS, &[allow(&[0])], EPROTONOSUPPORT) };
 
-/// What programs ask of terminals, pipes and sockets. No request here changes anything beyond its own descriptor.
+/// What programs ask of terminals, pipes and sockets. None of it types into a terminal or takes one over.
 const CONTROLS: &[u32] = &[
     0x5401, // TCGETS: is this a terminal?
     0x5402, 0x5403, 0x5404, // TCSETS, TCSETSW, TCSETSF
@@ -154,28 +157,22 @@ const PROCESS_OPTIONS: &[u32] = &[
     2,  // PR_GET_PDEATHSIG
     3,  // PR_GET_DUMPABLE
     13, // PR_GET_TIMING
-    15,
-    16, // PR_SET_NAME, PR_GET_NAME
+    15, 16, // PR_SET_NAME, PR_GET_NAME
     21, // PR_GET_SECCOMP
     23, // PR_CAPBSET_READ
     27, // PR_GET_SECUREBITS
-    29,
-    30, // PR_SET_TIMERSLACK, PR_GET_TIMERSLACK
-    33,
-    34, // PR_MCE_KILL, PR_MCE_KILL_GET
-    36,
-    37, // PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER
-    38,
-    39, // PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS
+    29, 30, // PR_SET_TIMERSLACK, PR_GET_TIMERSLACK
+    33, 34, // PR_MCE_KILL, PR_MCE_KILL_GET
+    36, 37, // PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER
+    38, 39, // PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS
     40, // PR_GET_TID_ADDRESS
-    41,
-    42, // PR_SET_THP_DISABLE, PR_GET_THP_DISABLE
-    51,
-    64, // PR_SVE_GET_VL, PR_SME_GET_VL: vector lengths of aarch64
-    65,
-    66,          // PR_SET_MDWE, PR_GET_MDWE
-    0x5356_4D41, // PR_SET_VMA: names of anonymous memory
+    41, 42, // PR_SET_THP_DISABLE, PR_GET_THP_DISABLE
+    51, 64, // PR_SVE_GET_VL, PR_SME_GET_VL: vector lengths of aarch64
+    65, 66, // PR_SET_MDWE, PR_GET_MDWE
+    PR_SET_VMA,
 ];
+/// Gives anonymous memory a name in `/proc`.
+const PR_SET_VMA: u32 = 0x5356_4D41;
 
 /// The rules without sockets of the network, in no order that matters: each name appears once.
 pub static STANDARD: &[Group] = &[
@@ -203,14 +200,12 @@ pub static STANDARD: &[Group] = &[
     },
     // Old calls that x86-64 alone has.
     Group {
-        names: "access alarm arch_prctl chmod creat dup2 epoll_create epoll_wait eventfd fork futimesat get_thread_area \
-            getdents getpgrp inotify_init link lstat mkdir open pause pipe poll readlink rename rmdir select \
-            set_thread_area signalfd stat symlink time unlink utime utimes vfork",
+        names: "access alarm arch_prctl chmod creat dup2 epoll_create epoll_wait eventfd fork futimesat \
+            get_thread_area getdents getpgrp inotify_init link lstat mkdir open pause pipe poll readlink rename rmdir \
+            select set_thread_area signalfd stat symlink time unlink utime utimes vfork",
         rule: ALLOW,
     },
     Group { names: "clone", rule: only(0, CLONE_NAMESPACES, CLEAR, EPERM) },
-    // Its flags lie behind a pointer, where no filter can see them; C libraries fall back on clone.
-    Group { names: "clone3", rule: refuse(ENOSYS) },
     Group { names: "socketpair", rule: only(0, ALL_BITS, &[allow(&[AF_UNIX])], EAFNOSUPPORT) },
     // Out-of-band data on AF_UNIX is unused and had bugs (CVE-2025-38236).
     Group { names: "sendto sendmmsg recvfrom recvmmsg", rule: only(3, MSG_OOB, CLEAR, EOPNOTSUPP) },
@@ -228,7 +223,7 @@ pub static STANDARD: &[Group] = &[
         },
     },
     Group { names: "memfd_create", rule: only(1, MFD_HUGETLB, CLEAR, EINVAL) },
-    // Three families of page cache bugs needed them, and no popular library does: Go's copy falls back on EINVAL alone.
+    // Three families of page cache bugs needed them, no popular library does, and Go falls back on EINVAL alone.
     Group { names: "splice tee vmsplice", rule: refuse(EINVAL) },
     Group {
         names: "setxattr lsetxattr fsetxattr setxattrat removexattr lremovexattr fremovexattr removexattrat",
@@ -252,7 +247,7 @@ pub static STANDARD: &[Group] = &[
         names: "kcmp pidfd_getfd process_madvise process_mrelease process_vm_readv process_vm_writev ptrace",
         rule: refuse(EPERM),
     },
-    // Large or recent parts of the kernel that handlers do not need. Linux 6.14 and later let uretprobe pass by filters.
+    // Large or recent parts of the kernel that handlers do not need. (Linux 6.14 and later ask no filter on uretprobe.)
     Group {
         names: "bpf io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit io_uring_enter \
             io_uring_register io_uring_setup memfd_secret mlockall perf_event_open remap_file_pages seccomp uretprobe \

@@ -56,7 +56,7 @@ pub(super) fn unpack(tree: &mut Tree, source: &Path, left: &mut u64) -> Result<(
     }
 
     let metadata = archive.metadata();
-    let mut unpacking = Unpacking { tree, source, left, places: HashMap::new(), links: Vec::new() };
+    let mut plan = Plan { source, places: HashMap::new(), steps: Vec::new() };
     let mut packed = 0_u64;
     for index in 0..metadata.len() {
         let entry = metadata.entry(index).map_err(|error| broken(source, &error.to_string()))?;
@@ -66,11 +66,25 @@ pub(super) fn unpack(tree: &mut Tree, source: &Path, left: &mut u64) -> Result<(
             return Err(broken(source, "its entries overlap"));
         }
         let name = entry.name().map_err(|error| broken(source, &error.to_string()))?;
-        if let Some((path, kind)) = unpacking.admit(&name, &entry)? {
-            unpacking.add(&name, path, kind, || archive.by_index(index))?;
+        plan.admit(index, &name, &entry)?;
+    }
+
+    plan.directories().into_iter().try_for_each(|path| tree.directory(path))?;
+    // Links come last, so that nothing is written through them.
+    let mut links = Vec::new();
+    for step in &plan.steps {
+        let opened = archive.by_index(step.index);
+        let entry = opened.map_err(|error| step.failure(source, &io::Error::other(error)))?;
+        let executable = entry.external_attributes() >> 16 & 0o111 != 0;
+        let attributes = Attributes { executable, modified: modified(&entry) };
+        let mut content = Metered { content: entry, left: &mut *left };
+        if step.kind == Kind::File {
+            tree.file(&step.path, attributes, &mut content, &|error| step.failure(source, &error))?;
+        } else {
+            links.push((&step.path, step.target(source, content)?));
         }
     }
-    unpacking.finish()
+    links.iter().try_for_each(|(path, target)| tree.link(path, target))
 }
 
 /// What an entry may be.
@@ -88,18 +102,17 @@ enum Place {
     Entry(Kind),
 }
 
-struct Unpacking<'a> {
-    tree: &'a mut Tree,
+/// What an archive will be, known before anything of it is written.
+struct Plan<'a> {
     source: &'a Path,
-    left: &'a mut u64,
     places: HashMap<Vec<u8>, Place>,
-    /// Links come last, so that nothing is written through them.
-    links: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Its files and links.
+    steps: Vec<Step>,
 }
 
-impl Unpacking<'_> {
-    /// Whether an entry may be unpacked, where to and as what. `None`: it is the top directory itself.
-    fn admit(&mut self, name: &str, entry: &ZipFileEntry<'_>) -> Result<Option<(Vec<u8>, Kind)>> {
+impl Plan<'_> {
+    /// Takes an entry into the plan, or says why not.
+    fn admit(&mut self, index: usize, name: &str, entry: &ZipFileEntry<'_>) -> Result<()> {
         let refuse = |why: &str| Err(refused(self.source, name, why));
         let mode = entry.external_attributes() >> 16;
         let kind = match (mode & TYPE, name.ends_with('/')) {
@@ -112,7 +125,7 @@ impl Unpacking<'_> {
             _ => return refuse("is a device, FIFO or socket; leave it out"),
         };
         let path = match normalised(name, kind) {
-            Ok(path) if path.is_empty() => return Ok(None),
+            Ok(path) if path.is_empty() => return Ok(()),
             Ok(path) => path,
             Err(why) => return refuse(why),
         };
@@ -125,20 +138,19 @@ impl Unpacking<'_> {
             return refuse(&format!("is compressed with {method} ({method:?}); use deflate, or store it"));
         }
         self.claim(name, &path, kind)?;
-        Ok(Some((path, kind)))
+        if kind != Kind::Directory {
+            self.steps.push(Step { index, name: name.to_owned(), path, kind });
+        }
+        Ok(())
     }
 
-    /// Notes that `path` is taken, and makes the directories above it.
+    /// Notes that `path` is taken, and the directories above it.
     fn claim(&mut self, name: &str, path: &[u8], kind: Kind) -> Result<()> {
         for end in path.iter().enumerate().filter_map(|(end, &byte)| (byte == b'/').then_some(end)) {
-            let above = &path[..end];
-            match self.places.get(above) {
+            match self.places.get(&path[..end]) {
                 Some(Place::Implied | Place::Entry(Kind::Directory)) => {}
                 Some(_) => return Err(refused(self.source, name, "lies below a file or link; make the archive anew")),
-                None => {
-                    self.places.insert(above.to_vec(), Place::Implied);
-                    self.tree.directory(above)?;
-                }
+                None => drop(self.places.insert(path[..end].to_vec(), Place::Implied)),
             }
         }
         let before = self.places.insert(path.to_vec(), Place::Entry(kind));
@@ -149,43 +161,47 @@ impl Unpacking<'_> {
         if self.places.len() > ENTRIES { Err(too_many(self.source)) } else { Ok(()) }
     }
 
-    fn add<'b, R: Read + 'b>(
-        &mut self,
-        name: &str,
-        path: Vec<u8>,
-        kind: Kind,
-        open: impl FnOnce() -> zip::result::ZipResult<ZipFile<'b, R>>,
-    ) -> Result<()> {
-        if kind == Kind::Directory {
-            return self.tree.directory(&path);
-        }
-        let source = self.source;
-        let blame = |error: io::Error| match error.kind() {
-            io::ErrorKind::FileTooLarge => Error::Configuration(format!(
-                "Unzipped size must be smaller than {UNZIPPED_BYTES} bytes; entry {name:?} of {} goes past that, so \
-                 leave out what the function does not need, or pass directories",
-                shown(source)
-            )),
-            _ => refused(source, name, &format!("is broken ({error}); make the archive anew")),
-        };
-        let entry = open().map_err(|error| blame(io::Error::other(error)))?;
-        let executable = entry.external_attributes() >> 16 & 0o111 != 0;
-        let attributes = Attributes { executable, modified: modified(&entry) };
-        let mut content = Metered { content: entry, left: &mut *self.left };
-        if kind == Kind::File {
-            return self.tree.file(&path, attributes, &mut content, &blame);
-        }
+    /// All directories, each after the one that it is in.
+    fn directories(&self) -> Vec<&[u8]> {
+        let directory = |place: &Place| matches!(place, Place::Implied | Place::Entry(Kind::Directory));
+        let mut paths: Vec<_> =
+            self.places.iter().filter(|(_, place)| directory(place)).map(|(path, _)| path.as_slice()).collect();
+        paths.sort_unstable();
+        paths
+    }
+}
+
+/// A file or link that will be written.
+struct Step {
+    index: usize,
+    name: String,
+    path: Vec<u8>,
+    kind: Kind,
+}
+
+impl Step {
+    /// The target of a link.
+    fn target(&self, source: &Path, content: impl Read) -> Result<Vec<u8>> {
         let mut target = Vec::new();
-        content.take(LONGEST_TARGET + 1).read_to_end(&mut target).map_err(blame)?;
-        if !stays_inside(&path, &target) {
-            return Err(refused(source, name, "is a link out of the archive, or to nothing; leave it out"));
+        let read = content.take(LONGEST_TARGET + 1).read_to_end(&mut target);
+        read.map_err(|error| self.failure(source, &error))?;
+        if stays_inside(&self.path, &target) {
+            return Ok(target);
         }
-        self.links.push((path, target));
-        Ok(())
+        Err(refused(source, &self.name, "is a link out of the archive, or to nothing; leave it out"))
     }
 
-    fn finish(self) -> Result<()> {
-        self.links.iter().try_for_each(|(path, target)| self.tree.link(path, target))
+    /// The error of content that cannot be read.
+    fn failure(&self, source: &Path, error: &io::Error) -> Error {
+        if error.kind() != io::ErrorKind::FileTooLarge {
+            return refused(source, &self.name, &format!("is broken ({error}); make the archive anew"));
+        }
+        Error::Configuration(format!(
+            "Unzipped size must be smaller than {UNZIPPED_BYTES} bytes; entry {:?} of {} goes past that, so leave out what \
+             the function does not need, or pass directories",
+            self.name,
+            shown(source)
+        ))
     }
 }
 

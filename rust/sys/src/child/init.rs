@@ -62,7 +62,7 @@ pub fn main() -> ! {
 fn load(buffer: &mut [u8; ROOM]) -> [&[u8]; 3] {
     let mut len = 0;
     loop {
-        match sys::read(PROGRAM, &mut buffer[len..]) {
+        match sys::read_at(PROGRAM, &mut buffer[len..], len) {
             Ok(0) => break,
             Ok(n) => len += n,
             Err(errno) => fail(CHANNEL, Section::Init, 0, errno),

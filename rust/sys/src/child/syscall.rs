@@ -13,6 +13,7 @@ mod number {
     pub const CLOSE: usize = 3;
     pub const RT_SIGACTION: usize = 13;
     pub const RT_SIGPROCMASK: usize = 14;
+    pub const PREAD64: usize = 17;
     pub const SENDTO: usize = 44;
     pub const RECVMSG: usize = 47;
     pub const SOCKET: usize = 41;
@@ -27,6 +28,7 @@ mod number {
     pub const SETGROUPS: usize = 116;
     pub const SETRESUID: usize = 117;
     pub const SETRESGID: usize = 119;
+    pub const CAPGET: usize = 125;
     pub const CAPSET: usize = 126;
     pub const PIVOT_ROOT: usize = 155;
     pub const PRCTL: usize = 157;
@@ -63,8 +65,10 @@ mod number {
     pub const CLOSE: usize = 57;
     pub const READ: usize = 63;
     pub const WRITE: usize = 64;
+    pub const PREAD64: usize = 67;
     pub const PPOLL: usize = 73;
     pub const SIGNALFD4: usize = 74;
+    pub const CAPGET: usize = 90;
     pub const CAPSET: usize = 91;
     pub const EXIT_GROUP: usize = 94;
     pub const UNSHARE: usize = 97;
@@ -178,6 +182,11 @@ pub fn read(fd: i32, to: &mut [u8]) -> Answer {
     call!(READ, fd, to.as_mut_ptr(), to.len())
 }
 
+/// Reads from a place in the file, whatever the descriptor's own: others may have read through copies of it.
+pub fn read_at(fd: i32, to: &mut [u8], place: usize) -> Answer {
+    call!(PREAD64, fd, to.as_mut_ptr(), to.len(), place)
+}
+
 pub fn write(fd: i32, bytes: &[u8]) -> Answer {
     call!(WRITE, fd, bytes.as_ptr(), bytes.len())
 }
@@ -287,10 +296,31 @@ pub fn tid_address() -> usize {
     }
 }
 
+/// Makes every permitted capability one that exec does not take away from a user other than root.
+pub fn keep_capabilities() -> Answer {
+    const PR_CAP_AMBIENT: u64 = 47;
+    const PR_CAP_AMBIENT_RAISE: u64 = 2;
+    let header = CAPABILITY_HEADER;
+    // Effective, permitted, inheritable of the lower 32, then of the upper.
+    let mut sets: [u32; 6] = [0; 6];
+    call!(CAPGET, header.as_ptr(), sets.as_mut_ptr())?;
+    (sets[2], sets[5]) = (sets[1], sets[4]);
+    call!(CAPSET, header.as_ptr(), sets.as_ptr())?;
+    let mut capability = 0;
+    while capability < 64 {
+        // The kernel refuses numbers that it does not know.
+        let _ = prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0);
+        capability += 1;
+    }
+    Ok(0)
+}
+
+/// Version 3 of the interface, of this process.
+const CAPABILITY_HEADER: [u32; 2] = [0x2008_0522, 0];
+
 /// Empties the effective, permitted and inheritable capabilities.
 pub fn drop_capabilities() -> Answer {
-    const VERSION_3: u32 = 0x2008_0522;
-    let header: [u32; 2] = [VERSION_3, 0];
+    let header = CAPABILITY_HEADER;
     let none: [u32; 6] = [0; 6];
     call!(CAPSET, header.as_ptr(), none.as_ptr())
 }

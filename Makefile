@@ -1,0 +1,47 @@
+# Two commands do everything on a machine that has Python 3.11 or newer, Rust and make:
+#   make demo    sets everything up and runs a handler cold, warm, over its memory and over its time
+#   make test    sets everything up and passes the tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
+
+.PHONY: demo test test-rust test-python check bench clean
+
+demo: $(VENV)/built
+	$(BIN)/python examples/demo.py
+
+test: test-rust test-python
+
+test-rust:
+	cargo test --workspace --exclude coldframe-py --locked --quiet
+
+test-python: $(VENV)/built
+	$(BIN)/python -m pytest
+
+# What a change has to be before it is committed.
+check: $(VENV)/built
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest coldframe._core --ignore-disjoint-bases
+
+bench: $(VENV)/built
+	$(BIN)/python -m pytest benches --benchmark-only -q
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "coldframe needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip maturin
+	$(BIN)/python -m pip install --quiet --group dev
+	touch $@
+
+# The release build: a debug build warns when it is imported, and its numbers mean nothing.
+$(VENV)/built: $(VENV)/installed $(RUST)
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --locked --quiet
+	touch $@
+
+clean:
+	rm -rf $(VENV) target

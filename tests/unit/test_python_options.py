@@ -1,0 +1,164 @@
+"""What a function may be given, as far as that can be told without looking at the host."""
+
+import inspect
+import os
+
+import pytest
+from test_python_fake import code, coldframe, fake  # noqa: F401
+
+from coldframe import _options
+from coldframe._hardening import Hardening
+from coldframe.errors import ConfigurationError
+
+
+@pytest.mark.parametrize("handler", ["app.handler", "pkg/mod.handler", "pkg.mod.handler", "my-app.main", "a.b.c.d"])
+def test_lambdas_notation(handler):
+    assert _options.check_handler(handler) == handler
+
+
+@pytest.mark.parametrize(
+    "handler", ["app", "", ".", ".handler", "app.", "./.handler", "a b.c", "a.b\n", "a\0.b", None, 5]
+)
+def test_other_notations_are_refused(handler):
+    with pytest.raises(ConfigurationError, match="handler"):
+        _options.check_handler(handler)
+
+
+@pytest.mark.parametrize("path", ["", "a\0b", b"bytes", None, 5])
+def test_a_path_is_text(path):
+    with pytest.raises(ConfigurationError, match="code must be a path"):
+        _options.check_path("code", path)
+
+
+def test_a_path_becomes_absolute(tmp_path):
+    assert _options.check_path("code", tmp_path) == str(tmp_path)
+    assert _options.check_path("code", "x/../y") == os.path.join(os.getcwd(), "y")
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("/x/hello", "hello"),
+        ("/x/thumb.py", "thumb"),
+        ("/x/my code.v2.zip", "my-code"),
+        ("/", "function"),
+        ("/é", "function"),
+    ],
+)
+def test_a_name_is_made_of_the_code(code, name):  # noqa: F811
+    assert _options.check_name(None, code) == name
+
+
+@pytest.mark.parametrize("name", ["", "a b", "ä", "x" * 65, 5, "a/b"])
+def test_a_name_is_one_that_lambda_allows(name):
+    assert _options.check_name("my_function-2", "/x") == "my_function-2"
+    with pytest.raises(ConfigurationError, match="name="):
+        _options.check_name(name, "/x")
+
+
+def test_variables_are_copied():
+    env = {"KEY": "välue", "lower": ""}
+    assert _options.check_env(env) == env
+    assert _options.check_env(env) is not env
+
+
+@pytest.mark.parametrize(
+    ("env", "why"),
+    [
+        ({"AWS_REGION": "x"}, "reserved by Lambda"),
+        ({"_HANDLER": "x"}, "reserved by Lambda"),
+        ({"AWS_LAMBDA_RUNTIME_API": "x"}, "reserved by Lambda"),
+        ({"_X": "x"}, "a name is a letter"),
+        ({"A-B": "x"}, "a name is a letter"),
+        ({"": "x"}, "a name is a letter"),
+        ({"A=B": "x"}, "a name is a letter"),
+        ({"A\n": "x"}, "a name is a letter"),
+        ({"A": 1}, "must be texts"),
+        ({1: "A"}, "must be texts"),
+        ({"A": "a\0b"}, "a NUL or half of a surrogate"),
+        ({"A": "\ud800"}, "a NUL or half of a surrogate"),
+        (None, "must map names to texts"),
+        ("AB", "must map names to texts"),
+    ],
+)
+def test_variables_are_checked(env, why):
+    with pytest.raises(ConfigurationError, match=why):
+        _options.check_env(env)
+
+
+@pytest.mark.parametrize("layers", ["layer.zip", b"x", None, 5, [None], [""]])
+def test_layers_are_a_list_of_paths(layers, tmp_path):
+    assert _options.check_layers([tmp_path, str(tmp_path)]) == [str(tmp_path)] * 2
+    with pytest.raises(ConfigurationError, match="layer"):
+        _options.check_layers(layers)
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1, 901, float("nan"), float("inf"), "3", None, True])
+def test_a_timeout_is_above_0_and_up_to_900_seconds(timeout_s):
+    assert [_options.check_timeout(good) for good in (0.001, 1, 900)] == [0.001, 1.0, 900.0]
+    with pytest.raises(ConfigurationError, match="timeout_s="):
+        _options.check_timeout(timeout_s)
+
+
+@pytest.mark.parametrize("wrong", [{"proc": "all"}, {"noexec_tmp": 1}, {"on_unclean": "warm"}, {"proc": []}])
+def test_hardening_is_checked(wrong):
+    assert Hardening() == Hardening(proc=None, noexec_tmp=False, on_unclean="error")
+    with pytest.raises(ConfigurationError, match=next(iter(wrong))):
+        Hardening(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"runtime": "provided"}, 'runtime="provided"'),
+        ({"snapstart": True}, "snapstart=True"),
+        ({"mounts": {"/mnt/x": "/x"}}, "mounts"),
+        ({"provisioned_concurrency": 1}, "prewarm"),
+        ({"architecture": "riscv"}, "architecture='riscv': use 'x86_64' or 'arm64' or None"),
+        ({"isolation": "none"}, "isolation='none': use 'strict' or 'available'"),
+        ({"packages": "all"}, "packages='all'"),
+        ({"packages": ["x"]}, "packages="),
+        ({"hardening": {"proc": "pid"}}, "coldframe.Hardening"),
+        ({"memory_mb": "128"}, "memory_mb"),
+        ({"preload": "numpy"}, "preload"),
+        ({"runtime": "python3.11"}, "runtime="),
+    ],
+)
+def test_a_function_that_cannot_be_is_refused(coldframe, code, options, why):  # noqa: F811
+    with pytest.raises(coldframe.ConfigurationError, match=why):
+        coldframe.Function("app.handler", code, **options)
+
+
+def test_the_typed_options_are_those_of_function(coldframe):  # noqa: F811
+    signature = inspect.signature(coldframe.Function)
+    keywords = [name for name, each in signature.parameters.items() if each.kind is each.KEYWORD_ONLY]
+    assert keywords == list(_options.FunctionOptions.__annotations__)
+
+
+def test_the_signature_is_the_documented_one(coldframe):  # noqa: F811
+    defaults = {name: each.default for name, each in inspect.signature(coldframe.Function).parameters.items()}
+    assert defaults == {
+        "handler": inspect.Parameter.empty,
+        "code": inspect.Parameter.empty,
+        "name": None,
+        "runtime": "python",
+        "memory_mb": 128,
+        "timeout_s": 3.0,
+        "tmp_mb": 512,
+        "max_processes": 1024,
+        "log_kb": 1024,
+        "env": {},
+        "layers": (),
+        "architecture": None,
+        "network": False,
+        "packages": "inherit",
+        "preload": "auto",
+        "isolation": "strict",
+        "reserved_concurrency": None,
+        "provisioned_concurrency": 0,
+        "snapstart": False,
+        "reuse": True,
+        "mounts": {},
+        "hardening": coldframe.Hardening(),
+        "host": None,
+    }
