@@ -4,8 +4,11 @@ Private: `coldframe` is the interface. Errors are raised as the classes of `cold
 every wait releases the GIL and ends with `KeyboardInterrupt` on Ctrl-C, after killing what it waited for.
 """
 
-from typing import Literal, TypedDict, final
+from typing import Literal, TypedDict, final, type_check_only
 
+__all__ = ["EnvironmentInfo", "Function", "Host", "Outcome", "Ticket", "build_info", "doctor", "leftovers"]
+
+@type_check_only
 class BuildInfo(TypedDict):
     """What build this is."""
 
@@ -13,6 +16,7 @@ class BuildInfo(TypedDict):
     profile: Literal["release", "debug"]
     target: str
 
+@type_check_only
 class Protection(TypedDict):
     """One protection, and what this host gives of it."""
 
@@ -21,6 +25,7 @@ class Protection(TypedDict):
     detail: str
     remedy: str | None
 
+@type_check_only
 class InterpreterSpec(TypedDict):
     """A Python interpreter, as `coldframe._interpreter` describes it; paths are absolute and exist.
 
@@ -38,6 +43,9 @@ def build_info() -> BuildInfo:
 
 def doctor() -> list[Protection]:
     """Return every protection with what this host gives; "strict" can be had when all are in force."""
+
+def leftovers() -> list[str]:
+    """Return the directories that owners left behind who died before they could tidy up."""
 
 @final
 class Ticket:
@@ -145,10 +153,10 @@ class Function:
         self,
         event: bytes,
         *,
-        timeout_s: float | None,
-        client_context: bytes | None,
-        ticket: Ticket | None,
-        wait: bool,
+        timeout_s: float | None = None,
+        client_context: bytes | None = None,
+        ticket: Ticket | None = None,
+        wait: bool = False,
     ) -> Outcome:
         """Run one invocation; `wait` says to wait for room instead of raising `ThrottledError`.
 

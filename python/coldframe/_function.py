@@ -6,6 +6,7 @@ import contextlib
 import os
 import weakref
 from collections import deque
+from concurrent.futures import wait as wait_for
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -39,6 +40,11 @@ _RUNTIME = Path(__file__).with_name("_runtime")
 _NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 _NO_MOUNTS: Mapping[str, Any] = MappingProxyType({})
 _DEFAULT_HARDENING = Hardening()
+
+# How many events `map` begins with, and how long it waits for the oldest one before it takes on twice as many: longer
+# than a cold start, so that environments are made for handlers that are slow, and not because making them is.
+_FIRST_WINDOW = 2 * (os.cpu_count() or 1)
+_PATIENCE_S = 0.05
 
 
 class Function:
@@ -216,25 +222,30 @@ class Function:
     ) -> Generator[Invocation, None, None]:
         """Invoke the function on every event, side by side, and yield the results in the order of the events.
 
-        It starts with the first result that is asked for, reads no further ahead than the host's `max_concurrency`
-        allows, and waits at that limit instead of raising `ThrottledError`. Leaving the loop early, or closing the
-        generator, cancels what is in flight.
+        It starts with the first result that is asked for, with a few events in flight, and takes on more, up to the
+        host's `max_concurrency`, while the oldest of them keeps it waiting: quick handlers are served by a few warm
+        environments, slow ones by many. At the limit it waits instead of raising `ThrottledError`. Leaving the loop
+        early, or closing the generator, cancels what is in flight.
         """
         limit = self.host.max_concurrency
-        window = limit if self._reserved is None else min(limit, self._reserved)
-        wait = window > 0  # with nothing reserved there is nothing to wait for
+        limit = limit if self._reserved is None else min(limit, self._reserved)
+        window = min(limit, _FIRST_WINDOW)
         pending: deque[InvocationFuture] = deque()
         try:
             for event in events:
-                pending.append(self._submit(event, timeout_s, client_context, wait=wait))
+                # With nothing reserved there is no room to wait for.
+                pending.append(self._submit(event, timeout_s, client_context, wait=limit > 0))
                 while pending and (len(pending) >= window or pending[0].done()):
-                    result = pending[0].result()
+                    if wait_for([pending[0]], _PATIENCE_S if window < limit else None).not_done:
+                        window = min(limit, 2 * window)
+                        break
+                    invocation = pending[0].result()
                     pending.popleft()
-                    yield result
+                    yield invocation
             while pending:
-                result = pending[0].result()
+                invocation = pending[0].result()
                 pending.popleft()
-                yield result
+                yield invocation
         finally:
             for future in pending:
                 future.cancel()

@@ -7,9 +7,10 @@ import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from coldframe import _build, _core
+from coldframe._options import check_choice
 from coldframe.errors import ColdframeError, ConfigurationError, ThrottledError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Host:
         idle_timeout_s: float = 600.0,
         freeze: bool = True,
         freeze_after_ms: float = 0.0,
-        cgroup: str | os.PathLike[str] | None = None,
+        cgroup: Literal["take"] | None = None,
     ) -> None:
         """Make a host.
 
@@ -71,20 +72,21 @@ class Host:
             idle_timeout_s: Seconds after which an idle environment is destroyed.
             freeze: Whether idle environments are frozen, so that they use no processor time.
             freeze_after_ms: Milliseconds between an answer and the freeze.
-            cgroup: The cgroup to make environments under: None finds the caller's own, "take" allows moving all
-                processes of the caller's cgroup into a leaf below it, a path names a delegated cgroup.
+            cgroup: "take" allows moving the processes of the caller's own cgroup into a leaf below it, which a
+                delegated version 2 cgroup needs when there are others in it; None moves nothing of others.
 
         Raises:
             ConfigurationError: A value is out of range or of the wrong type.
             HostCapabilityError: This host has no cgroups that the caller may use.
         """
+        check_choice("cgroup", cgroup, ("take", None))
         self._settings = {
             "max_concurrency": max_concurrency,
             "max_memory_mb": max_memory_mb,
             "idle_timeout_s": idle_timeout_s,
             "freeze": freeze,
             "freeze_after_ms": freeze_after_ms,
-            "cgroup": None if cgroup is None else os.fspath(cgroup),
+            "cgroup": cgroup,
         }
         self.max_concurrency = max_concurrency
         self._closed = False
@@ -144,13 +146,15 @@ class Host:
     def close(self) -> None:
         """Destroy every environment and end what is in flight; does nothing the second time."""
         self._closed = True
-        self._finalizer()
         with self._lock:
             pools = list(self._pools.values())
             self._pools.clear()
-        inside = getattr(_worker, "inside", False)
-        for pool in pools:
-            pool.shutdown(wait=not inside, cancel_futures=True)  # a thread cannot wait for itself
+        try:
+            self._finalizer()
+        finally:
+            inside = getattr(_worker, "inside", False)
+            for pool in pools:
+                pool.shutdown(wait=not inside, cancel_futures=True)  # a thread cannot wait for itself
 
     def __enter__(self) -> Self:
         """Return the host itself."""

@@ -203,6 +203,28 @@ def test_map_waits_at_the_limit_and_looks_no_further_ahead(coldframe, code, gate
         assert [each.payload for each in results] == list(range(1, 20))
 
 
+def test_map_serves_quick_handlers_with_few_and_slow_ones_with_many(coldframe, code, fake):
+    lock = threading.Lock()
+    running, most = 0, 0
+
+    def handler(event, call):
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(json.loads(event))
+        with lock:
+            running -= 1
+        return event
+
+    fake.handler = handler
+    with coldframe.Host() as host, coldframe.Function("app.handler", code, host=host) as fn:
+        assert len(list(fn.map([0] * 200))) == 200
+        few = most
+        assert len(list(fn.map([0.5] * 40))) == 40
+    assert few <= 2 * os.cpu_count() < 40 == most
+
+
 def test_map_side_by_side_with_others_never_throttles(coldframe, code, fake):
     with coldframe.Host(max_concurrency=2) as host, coldframe.Function("app.handler", code, host=host) as fn:
         pairs = zip(fn.map(range(50)), fn.map(range(50)), strict=True)
@@ -376,6 +398,8 @@ def test_the_default_host_is_made_once_and_again_when_closed(coldframe, fake, co
 def test_hosts_are_checked(coldframe):
     with pytest.raises(coldframe.ConfigurationError, match="max_concurrency"):
         coldframe.Host(max_concurrency="many")
+    with pytest.raises(coldframe.ConfigurationError, match="cgroup='/x': use 'take' or None"):
+        coldframe.Host(cgroup="/x")
 
 
 def test_prewarming(coldframe, code, fake):

@@ -27,11 +27,11 @@ def draw(file: str, title: str, samples: dict[str, list[float]]) -> None:
 
     figure = Figure(figsize=(7, 2 + 0.5 * len(samples)), layout="constrained")
     axes = figure.subplots()
-    for row, (name, values) in enumerate(samples.items()):
+    for row, (name, values) in enumerate(reversed(samples.items())):  # rows count upwards
         ordered = sorted(values)
         axes.scatter(ordered, [row] * len(ordered), alpha=0.4, s=20)
         axes.plot([ordered[(len(ordered) - 1) // 2]], [row], "|", color="black", markersize=24)
-        axes.annotate(f"{name}, {len(ordered)} runs", (0, row + 0.25), xycoords=("axes fraction", "data"))
+        axes.annotate(f"{name}, {len(ordered)} runs", (0.01, row + 0.25), xycoords=("axes fraction", "data"))
     axes.set_xscale("log")
     axes.set_yticks([])
     axes.set_ylim(-0.5, len(samples) - 0.2)

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use coldframe_sys::child::record::{Kind as RecordKind, Record, Section};
 use coldframe_sys::child::serve;
 use coldframe_sys::program;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -266,13 +266,12 @@ impl Environment {
 
     fn wait(&self, control: PollFlags, until: Instant) -> Result<Ready, rustix::io::Errno> {
         let left = until.saturating_duration_since(Instant::now());
-        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
         let mut fds = [
             PollFd::new(&self.control, control),
             PollFd::new(&self.channel, PollFlags::IN),
             PollFd::new(&self.output, PollFlags::IN),
         ];
-        poll(&mut fds, Some(&timeout))?;
+        poll(&mut fds, Some(&process::timespec(left)))?;
         let incoming = PollFlags::IN | PollFlags::HUP | PollFlags::ERR;
         Ok(Ready {
             control: fds[0].revents().intersects(incoming),
@@ -379,7 +378,7 @@ impl Environment {
 
     /// Notes its state; the dead stay dead.
     pub fn set_state(&self, state: State) {
-        let _ = self.state.try_update(Ordering::AcqRel, Ordering::Acquire, |now| {
+        let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
             (now != State::Dead as u8).then_some(state as u8)
         });
     }
@@ -472,8 +471,7 @@ fn hello(channel: BorrowedFd<'_>, function: &Function) -> Result<Pid> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let mut fds = [PollFd::new(&channel, PollFlags::IN)];
-        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-        match poll(&mut fds, Some(&timeout)) {
+        match poll(&mut fds, Some(&process::timespec(left))) {
             Ok(0) => return Err(failed(io::ErrorKind::TimedOut.into())),
             Ok(_) => break,
             Err(rustix::io::Errno::INTR) => {}

@@ -113,6 +113,7 @@ impl Function {
 /// The variables of the handler: Lambda's own and the function's (lambda.md 6), in one object with what else the
 /// runtime has to know.
 fn init_message(spec: &Spec) -> Result<Vec<u8>> {
+    const MOST: usize = 1 << 20;
     let memory = spec.memory_mb.to_string();
     let (group, stream) = (format!("/aws/lambda/{}", spec.name), format!("{}/[$LATEST]{}", today(), random::hex(32)));
     let threads = (spec.vcpus().ceil() as u64).max(1).to_string();
@@ -165,7 +166,6 @@ fn init_message(spec: &Spec) -> Result<Vec<u8>> {
         "invoked_function_arn": format!("arn:aws:lambda:us-east-1:123456789012:function:{}", spec.name),
     });
     let bytes = message.to_string().into_bytes();
-    const MOST: usize = 1 << 20;
     if bytes.len() > MOST {
         return Err(Error::Configuration(format!("env is {} bytes; keep it below {MOST}", bytes.len())));
     }

@@ -143,7 +143,12 @@ impl Facts {
         all.push(protection(
             "cgroup.freeze",
             self.cgroups.can_freeze(),
-            if self.cgroups.unified_writable() { "version 2 freezer" } else { "version 1 freezer" }.to_owned(),
+            match (self.cgroups.unified_writable(), self.cgroups.can_freeze()) {
+                (true, _) => "version 2 freezer",
+                (false, true) => "version 1 freezer",
+                (false, false) => "no version 2 tree and no version 1 freezer that this user can write",
+            }
+            .to_owned(),
             &self.delegation(),
         ));
         all

@@ -168,7 +168,9 @@ impl Core {
                 )))
             }
         });
-        ready.iter().for_each(|environment| self.give_back(environment));
+        for environment in &ready {
+            self.give_back(environment);
+        }
         result
     }
 }

@@ -450,7 +450,7 @@ impl Core {
         environment.kill(Cause::Retired);
         let pidfd = environment.pidfd();
         let mut fds = [rustix::event::PollFd::from_borrowed_fd(pidfd, rustix::event::PollFlags::IN)];
-        let _ = rustix::event::poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 }));
+        let _ = rustix::event::poll(&mut fds, Some(&crate::process::timespec(Duration::from_secs(1))));
         true
     }
 

@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use coldframe_sys::spawn::{Spawn, spawn};
+use rustix::event::Timespec;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
@@ -43,6 +45,11 @@ pub fn sealed(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
     // Reopened for reading, from its beginning, by a descriptor that could not write even without the seals.
     let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
     Ok(File::open(path)?.into())
+}
+
+/// A length of time as the kernel takes it.
+pub fn timespec(time: Duration) -> Timespec {
+    Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) }
 }
 
 /// A pidfd of this very process.

@@ -23,11 +23,12 @@ pub fn uuid() -> String {
     let mut b: [u8; 16] = bytes();
     b[6] = b[6] & 0x0f | 0x40;
     b[8] = b[8] & 0x3f | 0x80;
-    let hex: String = b.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = format!("{:032x}", u128::from_be_bytes(b));
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
 /// Random hexadecimal digits.
 pub fn hex(digits: usize) -> String {
-    (0..digits.div_ceil(16)).map(|_| format!("{:016x}", number())).collect::<String>()[..digits].to_owned()
+    let blocks: Vec<String> = (0..digits.div_ceil(16)).map(|_| format!("{:016x}", number())).collect();
+    blocks.concat()[..digits].to_owned()
 }

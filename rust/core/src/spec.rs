@@ -76,6 +76,7 @@ pub struct Interpreter {
 
 /// A function as its owner describes it.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "a description of many independent switches")]
 pub struct Spec {
     /// `AWS_LAMBDA_FUNCTION_NAME`
     pub name: String,

@@ -69,7 +69,7 @@ impl State {
     /// Notes the cgroups, so that they can be removed if this process is killed.
     pub fn note_cgroups(&self, paths: &[PathBuf]) -> Result<()> {
         let file = self.directory.join("cgroups");
-        let text: String = paths.iter().map(|path| format!("{}\n", path.display())).collect();
+        let text = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join("\n");
         fs::write(&file, text).map_err(|e| failed("writing", &file, e))
     }
 

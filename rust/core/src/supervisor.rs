@@ -6,11 +6,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::event::{EventfdFlags, eventfd};
 
 use crate::environment::{Cause, Environment};
 use crate::error::{Error, Result};
 use crate::pool::Core;
+use crate::process::timespec;
 
 /// What the thread and its clients share.
 #[derive(Debug)]
@@ -138,7 +139,11 @@ impl Supervisor {
         let mut events = Vec::with_capacity(64);
         let mut idle: Option<Instant> = None;
         loop {
-            let Some(timeout) = self.arm(idle) else { return };
+            let next = self.arm(idle);
+            if self.lock().stop {
+                return;
+            }
+            let timeout = next.map(|at| timespec(at.saturating_duration_since(Instant::now())));
             events.clear();
             // An interruption is as good as a wake-up: everything is looked at again.
             let _ = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref());
@@ -152,18 +157,13 @@ impl Supervisor {
         }
     }
 
-    /// When to look again; `None` when the thread is to end.
-    fn arm(&self, idle: Option<Instant>) -> Option<Option<Timespec>> {
+    /// When to look again without being woken; `None`: never.
+    fn arm(&self, idle: Option<Instant>) -> Option<Instant> {
         let mut inner = self.lock();
-        if inner.stop {
-            return None;
-        }
-        let now = Instant::now();
         let first = inner.deadlines.first_key_value().map(|((at, _), _)| *at);
-        let grave = (!inner.graves.is_empty()).then(|| now + RETRY);
+        let grave = (!inner.graves.is_empty()).then(|| Instant::now() + RETRY);
         inner.armed = [first, idle, grave].into_iter().flatten().min();
-        let left = inner.armed.map(|at| at.saturating_duration_since(now));
-        Some(left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) }))
+        inner.armed
     }
 
     fn handle(&self, data: u64, core: &Weak<Core>) {

@@ -188,6 +188,10 @@ mod tests {
     use crate::process::packet_pair;
     use std::os::fd::AsFd;
 
+    fn buffer() -> Box<[u8; PACKET]> {
+        vec![0; PACKET].into_boxed_slice().try_into().expect("the length is right")
+    }
+
     fn packet(kind: u8, len: u32, token: u64, body: &[u8]) -> Vec<u8> {
         let mut packet = vec![kind, 0, 0, 0];
         packet.extend(len.to_le_bytes());
@@ -201,7 +205,7 @@ mod tests {
         for packet in packets {
             rustix::net::send(&theirs, packet, SendFlags::empty()).expect("room in the socket");
         }
-        let mut buffer = Box::new([0; PACKET]);
+        let mut buffer = buffer();
         Incoming::new(7, most).pull(ours.as_fd(), &mut buffer).expect("no kernel error")
     }
 
@@ -234,7 +238,7 @@ mod tests {
         let body: Vec<u8> = (0..1_000_000).map(|i| i as u8).collect();
         let mut outgoing = Outgoing::new(Kind::Response, 7, &[&body[..3], &body[3..]]);
         let mut incoming = Incoming::new(7, body.len());
-        let mut buffer = Box::new([0; PACKET]);
+        let mut buffer = buffer();
         loop {
             outgoing.push(theirs.as_fd()).expect("no kernel error");
             match incoming.pull(ours.as_fd(), &mut buffer).expect("no kernel error") {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use coldframe_sys::child::record::{Kind, Record, Section};
 use coldframe_sys::program;
 use coldframe_sys::spawn::{Spawn, spawn};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv, sendmsg};
 
@@ -52,7 +52,7 @@ impl Programs {
 #[derive(Debug)]
 pub struct Zygote {
     control: OwnedFd,
-    _channel: OwnedFd,
+    channel: OwnedFd,
     pidfd: OwnedFd,
     cgroup: Cgroup,
     forks: AtomicU64,
@@ -100,7 +100,7 @@ impl Zygote {
         .map_err(failed)?;
         drop((far_channel, far_control));
         let zygote =
-            Self { control, _channel: channel, pidfd, cgroup, forks: AtomicU64::new(0), owner: std::process::id(), ended: AtomicBool::new(false) };
+            Self { control, channel, pidfd, cgroup, forks: AtomicU64::new(0), owner: std::process::id(), ended: AtomicBool::new(false) };
         zygote.wait(&steps, output)
     }
 
@@ -123,7 +123,7 @@ impl Zygote {
     /// Why a zygote did not come to serve: a step that failed, or what its interpreter printed.
     fn autopsy(&self, steps: &[Vec<program::Step>; 3], output: OwnedFd, error: Option<io::Error>) -> Error {
         let mut record = [0; 64];
-        while let Ok(len) = receive(self._channel.as_fd(), &mut record, Duration::from_millis(200)) {
+        while let Ok(len) = receive(self.channel.as_fd(), &mut record, Duration::from_millis(200)) {
             let sections = [Section::Init, Section::Child, Section::Last];
             if let Some(e) = sections.iter().zip(steps).find_map(|(&section, steps)| failure(&record[..len], section, steps)) {
                 return e;
@@ -157,7 +157,7 @@ impl Zygote {
     /// Whether it can still be asked.
     pub fn alive(&self) -> bool {
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready == 0)
+        poll(&mut fds, Some(&process::timespec(Duration::ZERO))).is_ok_and(|ready| ready == 0)
     }
 }
 
@@ -188,18 +188,16 @@ pub fn failure(record: &[u8], section: Section, steps: &[program::Step]) -> Opti
         return None;
     }
     let source = io::Error::from_raw_os_error(record.value);
-    Some(match steps.get(record.index as usize) {
-        Some(step) => Error::kernel(step.name(), step.subject(), source),
-        None => {
-            let step = match section {
-                Section::First => "forking",
-                Section::Park => "arranging the descriptors of",
-                Section::Assign => "giving a function to",
-                _ => "starting",
-            };
-            Error::kernel(step, "an environment's init or process", source)
-        }
-    })
+    let Some(step) = steps.get(record.index as usize) else {
+        let step = match section {
+            Section::First => "forking",
+            Section::Park => "arranging the descriptors of",
+            Section::Assign => "giving a function to",
+            _ => "starting",
+        };
+        return Some(Error::kernel(step, "an environment's init or process", source));
+    };
+    Some(Error::kernel(step.name(), step.subject(), source))
 }
 
 /// Receives one packet within a time.
@@ -208,8 +206,7 @@ pub fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8], within: Duration) -> io::R
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-        match poll(&mut fds, Some(&timeout)) {
+        match poll(&mut fds, Some(&process::timespec(left))) {
             Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => continue,

@@ -1,7 +1,7 @@
 //! coldframe's extension module: one file a class, no logic. The package `coldframe` is what people import.
 #![forbid(unsafe_code)]
 // PyO3 takes arguments by value where Python hands over references, and exported names are documented in `_core.pyi`.
-#![allow(clippy::needless_pass_by_value, missing_docs)]
+#![allow(clippy::needless_pass_by_value, clippy::unused_self, missing_docs)]
 
 mod environment;
 mod errors;

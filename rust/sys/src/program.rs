@@ -284,14 +284,14 @@ mod tests {
         ];
         let bytes = encode(&steps);
         let mut read = Steps::new(&bytes);
-        let (code, mut args) = read.next().expect("a step").expect("well-formed");
+        let (code, mut args) = read.take().expect("a step").expect("well-formed");
         assert_eq!((code, args.number()), (Code::Mount, Some(7)));
         assert!((0..4).all(|_| args.string().is_some()) && args.string().is_none());
-        assert_eq!(read.next().expect("a step").expect("well-formed").0, Code::Setsid);
-        let (code, mut args) = read.next().expect("a step").expect("well-formed");
+        assert_eq!(read.take().expect("a step").expect("well-formed").0, Code::Setsid);
+        let (code, mut args) = read.take().expect("a step").expect("well-formed");
         assert_eq!((code, args.number(), args.string().is_some()), (Code::MakeFile, Some(0o644), true));
         assert_eq!(args.bytes(), b"one\ntwo");
-        assert!(read.next().is_none());
+        assert!(read.take().is_none());
     }
 
     #[test]
@@ -299,10 +299,10 @@ mod tests {
         for len in 0..40 {
             let bytes = vec![0xff; len];
             let mut read = Steps::new(&bytes);
-            assert!(len == 0 && read.next().is_none() || read.next().expect("something").is_err());
+            assert!(len == 0 && read.take().is_none() || read.take().expect("something").is_err());
         }
         let mut cut = encode(&[Step::Chdir { path: "/var/task".into() }]);
         cut.pop();
-        assert!(Steps::new(&cut).next().expect("something").is_err());
+        assert!(Steps::new(&cut).take().expect("something").is_err());
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use crate::child::syscall as sys;
+use crate::child::syscall::{self as sys, CloneArgs};
 
 /// How the init program is to be started.
 pub struct Spawn<'a> {
@@ -38,21 +38,6 @@ pub fn spawn(spawn: &Spawn<'_>) -> io::Result<OwnedFd> {
     let mut stack = vec![0u8; STACK];
     let mut job = Job { spawn, parked: [-1; 16], errno: 0 };
     let mut pidfd: i32 = -1;
-    #[repr(C)]
-    #[derive(Default)]
-    struct CloneArgs {
-        flags: u64,
-        pidfd: u64,
-        child_tid: u64,
-        parent_tid: u64,
-        exit_signal: u64,
-        stack: u64,
-        stack_size: u64,
-        tls: u64,
-        set_tid: u64,
-        set_tid_size: u64,
-        cgroup: u64,
-    }
     let base = libc::CLONE_VM as u64 | libc::CLONE_VFORK as u64 | libc::CLONE_PIDFD as u64;
     let mut args = CloneArgs {
         flags: base | spawn.namespaces,
@@ -63,8 +48,7 @@ pub fn spawn(spawn: &Spawn<'_>) -> io::Result<OwnedFd> {
         ..CloneArgs::default()
     };
     if let Some(cgroup) = spawn.cgroup {
-        const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-        args.flags |= CLONE_INTO_CGROUP;
+        args.flags |= sys::CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
     // Signal handlers of the embedding program must not run in the child, which shares its memory.

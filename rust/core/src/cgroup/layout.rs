@@ -73,8 +73,8 @@ impl Layout {
         for line in mounts.lines() {
             let Some(mount) = Mount::parse(line) else { continue };
             if mount.kind == "cgroup2" && layout.unified.is_none() {
-                layout.unified = own_path(own, |controllers| controllers.is_empty()).map(|path| mount.below(path));
-                layout.at_root = own_path(own, |controllers| controllers.is_empty()) == Some("/") && mount.root == "/";
+                layout.unified = own_path(own, str::is_empty).map(|path| mount.below(path));
+                layout.at_root = own_path(own, str::is_empty) == Some("/") && mount.root == "/";
             }
             if mount.kind == "cgroup" {
                 let path = |name: &str| {

@@ -59,7 +59,7 @@ impl Root {
             .into_iter()
             .filter_map(|path| Some(Grant { source: Path::new(path).canonicalize().ok()?, target: path.into() }))
             .collect();
-        Self { scaffold, store, runtime, links, grants: outermost(grants), etc }
+        Self { scaffold, store, runtime, links, grants: outermost(&grants), etc }
     }
 
     /// The steps that make it and move into it.
@@ -97,7 +97,7 @@ fn same(path: &Path) -> Grant {
 }
 
 /// Drops what lies below another grant that shows the same thing there.
-fn outermost(grants: Vec<Grant>) -> Vec<Grant> {
+fn outermost(grants: &[Grant]) -> Vec<Grant> {
     let covered = |grant: &Grant| {
         grants.iter().any(|other| {
             grant.target != other.target
@@ -202,7 +202,7 @@ mod tests {
             store: "/state/store".into(),
             runtime: "/pkg/_runtime".into(),
             links: vec![("usr/bin".into(), "/bin".into())],
-            grants: outermost(vec![same(Path::new("/usr")), same(Path::new("/home/u/venv")), same(Path::new("/usr/lib"))]),
+            grants: outermost(&[same(Path::new("/usr")), same(Path::new("/home/u/venv")), same(Path::new("/usr/lib"))]),
             etc: vec![],
         }
     }

@@ -87,6 +87,9 @@ impl Store {
     /// `source` itself where it is open to everybody, otherwise a copy that lives as long as the store. The modes of the
     /// directories above `source` do not matter.
     pub fn grant(&self, source: &Path) -> Result<PathBuf> {
+        if self.looks_open(source)? {
+            return Ok(source.to_path_buf());
+        }
         let (open, state) = self.survey(source)?;
         if open {
             return Ok(source.to_path_buf());
@@ -104,6 +107,21 @@ impl Store {
         let path = within(&snapshot);
         lock(&self.granted).insert(id, snapshot);
         Ok(path)
+    }
+
+    /// Whether the upper levels of `source` are open to everybody. What closes an installation, an installer's umask,
+    /// closes it from the top, and an interpreter has fifty thousand files: all of them are looked at only if need be.
+    fn looks_open(&self, source: &Path) -> Result<bool> {
+        const LEVELS: usize = 4;
+        let metadata = fs::metadata(source).map_err(|error| tree::unreadable(source, error))?;
+        let mut open = is_open(metadata.mode(), metadata.is_dir());
+        if open && metadata.is_dir() {
+            tree::walk(source, self.reading(true), &mut |found| {
+                open = open && (is_open_entry(found) || !is_readable(found));
+                Ok(open && found.path.split(|&byte| byte == b'/').count() < LEVELS)
+            })?;
+        }
+        Ok(open)
     }
 
     /// Whether everything in `source` is open to everybody, and a digest of its state that changes when a file does.

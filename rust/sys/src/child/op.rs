@@ -71,7 +71,7 @@ impl<'a> Steps<'a> {
     }
 
     /// The next step: `None` at the end, an error where the bytes are no step.
-    pub fn next(&mut self) -> Option<Result<(Code, Args<'a>), ()>> {
+    pub fn take(&mut self) -> Option<Result<(Code, Args<'a>), ()>> {
         if self.rest.is_empty() {
             return None;
         }

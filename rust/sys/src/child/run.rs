@@ -45,7 +45,7 @@ pub fn report(channel: i32, record: Record) {
 fn run(program: &[u8], context: &mut Context<'_>) -> Result<(), (u32, i32)> {
     let mut steps = Steps::new(program);
     let mut index = 0;
-    while let Some(step) = steps.next() {
+    while let Some(step) = steps.take() {
         let (code, args) = step.map_err(|()| (index, EINVAL))?;
         take(code, args, context).map_err(|errno| (index, errno))?;
         index += 1;
@@ -178,7 +178,7 @@ fn fill(fd: i32, content: &[u8]) -> Answer {
     answer
 }
 
-/// Not by open_tree(2): its copy counts as a mount namespace, of which an environment may make none.
+/// Not by `open_tree(2)`: its copy counts as a mount namespace, of which an environment may make none.
 fn bind(attributes: u64, source: CStr<'_>, target: CStr<'_>) -> Answer {
     const BIND_RECURSIVE: u64 = 4096 | 16_384;
     let none = CStr::new(b"\0").ok_or(EINVAL)?;

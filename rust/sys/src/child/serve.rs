@@ -15,7 +15,7 @@ pub const OUTPUT: usize = 2;
 /// A directory of the version 2 cgroup tree, or any other descriptor if there is none.
 pub const CGROUP: usize = 3;
 /// Set beside the namespace flags when the cgroup descriptor is one.
-pub const INTO_CGROUP: u64 = 0x2_0000_0000;
+pub const INTO_CGROUP: u64 = sys::CLONE_INTO_CGROUP;
 
 /// The zygote's own descriptors, from its start on.
 pub const ZYGOTE_CONTROL: i32 = 6;
@@ -56,11 +56,10 @@ pub fn serve(control: i32) -> i32 {
             Err(EINTR) => continue,
             Err(_) => return -1,
         };
-        if let Some(request) = Request::parse(&buffer[..len], &fds[..count]) {
-            if request.fork(tid) {
-                become_environment(buffer);
-                return 0;
-            }
+        let request = Request::parse(&buffer[..len], &fds[..count]);
+        if request.is_some_and(|request| request.fork(tid)) {
+            become_environment(buffer);
+            return 0;
         }
         for &fd in &fds[..count] {
             let _ = sys::close(fd);

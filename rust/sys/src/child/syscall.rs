@@ -102,6 +102,7 @@ const LANDLOCK_CREATE_RULESET: usize = 444;
 const LANDLOCK_ADD_RULE: usize = 445;
 const LANDLOCK_RESTRICT_SELF: usize = 446;
 
+#[allow(clippy::wildcard_imports, reason = "a table of one name a line")]
 use number::*;
 
 /// One system call.
@@ -443,25 +444,29 @@ pub fn fork(tid_address: usize) -> Answer {
     return call!(CLONE, SIGCHLD as usize | settid, 0, 0, 0, tid_address);
 }
 
+/// The child is born in the cgroup that the arguments name (kernel 5.7).
+pub const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// The arguments of clone3, as far as the version that knows cgroups.
+#[repr(C)]
+#[derive(Default)]
+pub struct CloneArgs {
+    pub flags: u64,
+    pub pidfd: u64,
+    pub child_tid: u64,
+    pub parent_tid: u64,
+    pub exit_signal: u64,
+    pub stack: u64,
+    pub stack_size: u64,
+    pub tls: u64,
+    pub set_tid: u64,
+    pub set_tid_size: u64,
+    pub cgroup: u64,
+}
+
 /// A fork into new namespaces and, with a descriptor of one, into another cgroup: 0 in the child.
 pub fn fork_into(flags: u64, cgroup: Option<i32>, tid_address: usize) -> Answer {
     const CLONE_CHILD_SETTID: u64 = 0x0100_0000;
-    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-    #[repr(C)]
-    #[derive(Default)]
-    struct CloneArgs {
-        flags: u64,
-        pidfd: u64,
-        child_tid: u64,
-        parent_tid: u64,
-        exit_signal: u64,
-        stack: u64,
-        stack_size: u64,
-        tls: u64,
-        set_tid: u64,
-        set_tid_size: u64,
-        cgroup: u64,
-    }
     let mut args = CloneArgs { flags, exit_signal: u64::from(SIGCHLD), ..CloneArgs::default() };
     if tid_address != 0 {
         args.flags |= CLONE_CHILD_SETTID;

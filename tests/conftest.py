@@ -1,0 +1,236 @@
+"""What every test may use: a host, functions from source text, and a check that each module leaves nothing behind.
+
+`@pytest.mark.needs("landlock", "root")` names what a test cannot do without: protections as `coldframe doctor` lists
+them, or "root". Where one is missing the test is skipped, and says why; COLDFRAME_REQUIRE=all, or a list of names,
+turns such skips into failures.
+"""
+
+import ctypes
+import itertools
+import os
+import re
+import textwrap
+import threading
+import time
+from collections import Counter
+from contextlib import ExitStack, suppress
+from functools import cache
+from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
+
+import pytest
+
+import coldframe
+from coldframe import _core, _host
+
+PR_SET_CHILD_SUBREAPER = 36
+WALL = 0x4000_0000
+"""waitpid: children by clone, too, which signal their end in another way."""
+PATIENCE_S = 5.0
+"""How long what is cleaned up in the background may take before it counts as left behind."""
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "needs(*names): skip where a protection is missing, or root")
+    # The orphans of programs that the tests start and kill become children of this process, where they are seen.
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+@cache
+def missing():
+    """Return what this host lacks, by name, with the reason."""
+    lacks = {
+        fact["protection"]: f"{fact['detail']}; {fact['remedy']}" for fact in _core.doctor() if not fact["in_force"]
+    }
+    if os.getuid() != 0:
+        lacks["root"] = f"the tests run as user {os.getuid()}"
+    return lacks
+
+
+def pytest_runtest_setup(item):
+    required = os.environ.get("COLDFRAME_REQUIRE", "").split(",")
+    for name in itertools.chain.from_iterable(mark.args for mark in item.iter_markers("needs")):
+        if name in missing():
+            reason = f"needs {name}: {missing()[name]}"
+            if "all" in required or name in required:
+                pytest.fail(f"{reason} (COLDFRAME_REQUIRE demands it)", pytrace=False)
+            pytest.skip(reason)
+
+
+# What is there. The witness is the kernel, not the library.
+
+
+def descendants(pid=None):
+    """Return the living processes below this one, or below `pid`: a dictionary from process id to a description."""
+    children = {}
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError, ValueError):
+            number = int(entry.name)
+            name, _, rest = entry.joinpath("stat").read_text().rpartition(")")
+            state, parent = rest.split()[:2]
+            children.setdefault(int(parent), []).append((number, state, name.partition("(")[2]))
+    found, queue = {}, [pid or os.getpid()]
+    while queue:
+        for number, state, name in children.get(queue.pop(), ()):
+            queue.append(number)
+            if state not in "ZX":
+                found[number] = f"{name} ({state})"
+    return found
+
+
+def own_cgroups():
+    """Return the caller's own cgroup of every hierarchy that is mounted."""
+    paths = {}
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            paths[controller.removeprefix("name=")] = path
+    found = set()
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        front, _, back = line.partition(" - ")
+        root, point = front.split()[3:5]
+        kind, _, options = back.split()[:3]
+        names = [""] if kind == "cgroup2" else options.split(",") if kind == "cgroup" else []
+        for name in names:
+            path = paths.get(name.removeprefix("name="))
+            if path is not None:
+                found.add(Path(point) / path.removeprefix(root).lstrip("/"))
+    return sorted(found)
+
+
+def cgroups_of(pid):
+    """Return every cgroup that a host of the process `pid` made, and those below."""
+    tops = [top for own in own_cgroups() for top in own.glob(f"coldframe-{pid}-*")]
+    return sorted(str(path) for top in tops for path in (top, *top.rglob("*")) if path.is_dir())
+
+
+def state_directory():
+    """Return the folder in which every owner of environments has a folder of its own."""
+    if chosen := os.environ.get("COLDFRAME_STATE_DIR"):
+        return Path(chosen)
+    if os.getuid() == 0:
+        return Path("/var/lib/coldframe")
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "coldframe"
+
+
+def directories_of(pid):
+    """Return the folders of state of the hosts of the process `pid`."""
+    return sorted(map(str, (state_directory() / "owners").glob(f"*coldframe-{pid}-*")))
+
+
+def descriptors():
+    """Return how often each thing is open in this process."""
+    found = Counter()
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            # The number of a pipe or a socket says nothing.
+            found[re.sub(r"\d+", "N", os.readlink(f"/proc/self/fd/{name}"))] += 1
+    return found
+
+
+def threads():
+    """Return how many threads of each name this process has."""
+    names = Counter()
+    for task in os.listdir("/proc/self/task"):
+        with suppress(OSError):
+            names[Path(f"/proc/self/task/{task}/comm").read_text().strip()] += 1
+    return names
+
+
+def mounts():
+    """Return the mounts that this process sees."""
+    return Counter(Path("/proc/self/mountinfo").read_text().splitlines())
+
+
+def inventory():
+    """Return everything that a test could leave behind."""
+    return {
+        "processes": Counter(f"{pid} {name}" for pid, name in descendants().items()),
+        "cgroups": Counter(cgroups_of(os.getpid())),
+        "directories": Counter(directories_of(os.getpid())),
+        "descriptors": descriptors(),
+        "threads": threads(),
+        "mounts": mounts(),
+    }
+
+
+def reap_orphans():
+    """Collect the dead whose parents died before them."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG | WALL)[0]:
+            pass
+
+
+def until(condition, within_s=PATIENCE_S):
+    """Return the first true value of `condition()`, or its last one when that took too long."""
+    deadline = time.monotonic() + within_s
+    while not (value := condition()) and time.monotonic() < deadline:
+        time.sleep(0.005)  # the rhythm of looking: the condition decides
+    return value
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_left_behind():
+    """Compare what is there before and after a module of tests."""
+    before = inventory()
+    yield
+    if _host._default is not None:
+        _host._default.close()
+    # Started by multiprocessing when it is first used, and meant to stay for as long as the interpreter.
+    forkserver._forkserver._stop()
+    resource_tracker._resource_tracker._stop()
+
+    def left():
+        now = inventory()
+        return {what: dict(now[what] - before[what]) for what in now if now[what] - before[what]}
+
+    until(lambda: not left())
+    reap_orphans()
+    assert left() == {}
+
+
+@pytest.fixture(scope="module")
+def host():
+    """Return a host that the tests of a module share."""
+    with coldframe.Host() as host:
+        yield host
+
+
+@pytest.fixture
+def make(request, tmp_path):
+    """Return a factory of functions: `make(source, **options)`, all closed when the test ends.
+
+    `source` is the text of `app.py`, or a dictionary from file names to texts; the handler is `app.handler`.
+    """
+    numbers = itertools.count(1)
+    with ExitStack() as made:
+
+        def make(source, *, handler="app.handler", **options):
+            folder = tmp_path / f"code{next(numbers)}"
+            for name, text in ({"app.py": source} if isinstance(source, str) else source).items():
+                path = folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(textwrap.dedent(text))
+            if "host" not in options:
+                options["host"] = request.getfixturevalue("host")
+            options.setdefault("name", "app")
+            return made.enter_context(coldframe.Function(handler, folder, **options))
+
+        yield make
+
+
+@pytest.fixture
+def background():
+    """Return a function that runs another one in a thread, which is joined when the test ends."""
+    running = []
+
+    def start(call, *arguments):
+        thread = threading.Thread(target=call, args=arguments)
+        thread.start()
+        running.append(thread)
+        return thread
+
+    yield start
+    for thread in running:
+        thread.join(30)
+        assert not thread.is_alive()
