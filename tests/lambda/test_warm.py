@@ -106,11 +106,9 @@ def test_background_processes_stand_still_between_invocations(make):
     )
     before = fn(1)
     time.sleep(0.5)
-    environment = next(each for each in fn.host.environments() if each.state == "frozen" and each.function == fn.name)
-    assert environment.last_used >= environment.created
-    cpu = fn.invoke(0)
-    assert cpu.payload - before < 20_000
-    assert cpu.report.cpu_ms < 250
+    invocation = fn.invoke(0)
+    assert invocation.payload - before < 20_000
+    assert invocation.report.cpu_ms < 250
 
 
 def test_a_host_that_does_not_freeze_lets_threads_run(make):
@@ -155,7 +153,7 @@ def test_an_environment_that_ends_while_it_is_idle_costs_no_invocation(make):
 
 
 def test_prewarmed_environments_serve_warm(make):
-    fn = make(COUNTER)
+    fn = make(COUNTER, name="prewarmed")
     fn.host.prewarm(fn, 2)
     mine = [each for each in fn.host.environments() if each.function == fn.name]
     assert len(mine) == 2

@@ -137,18 +137,17 @@ def fake(monkeypatch):
     module = make_core()
     monkeypatch.setitem(sys.modules, "coldframe._core", module)
     yield module
+    host = sys.modules.get("coldframe._host")
+    if host is not None and host._default is not None:
+        host._default.close()
     for name in [name for name in sys.modules if name.partition(".")[0] == "coldframe"]:
-        monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.delitem(sys.modules, name)
 
 
 @pytest.fixture
 def coldframe(fake):
     """The package on top of the stand-in."""
-    package = importlib.import_module("coldframe")
-    yield package
-    for module in ("coldframe._host",):
-        if module in sys.modules and sys.modules[module]._default is not None:
-            sys.modules[module]._default.close()
+    return importlib.import_module("coldframe")
 
 
 @pytest.fixture

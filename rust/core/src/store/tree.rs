@@ -406,6 +406,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{MetadataExt, symlink};
     use std::os::unix::net::UnixListener;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
@@ -526,29 +527,34 @@ mod tests {
         let scratch = Scratch::new();
         scratch.write("outside/secret", "");
         scratch.write("d/sub/inside", "");
-        let (sub, aside) = (scratch.path("d/sub"), scratch.path("aside"));
-        let done = AtomicBool::new(false);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
+        let (sub, aside, outside) = (scratch.path("d/sub"), scratch.path("aside"), scratch.path("outside"));
+        let outcomes: Vec<_> = thread::scope(|scope| {
+            let done = Arc::new(AtomicBool::new(false));
+            let ended = Arc::clone(&done);
+            scope.spawn(move || {
+                while !ended.load(Ordering::Relaxed) {
                     fs::rename(&sub, &aside).unwrap();
-                    symlink(scratch.path("outside"), &sub).unwrap();
+                    symlink(&outside, &sub).unwrap();
                     fs::remove_file(&sub).unwrap();
                     fs::rename(&aside, &sub).unwrap();
                 }
             });
-            for _ in 0..500 {
-                match scratch.code(&scratch.path("d")) {
-                    Ok(snapshot) => {
-                        let sub = snapshot.path.join("sub");
-                        assert!(sub.is_symlink() || !sub.join("secret").exists());
-                    }
-                    Err(Error::Configuration(message)) => assert!(message.contains("vanished or was replaced")),
-                    Err(other) => panic!("{other:?}"),
-                }
-            }
+            let outcomes = (0..500).map(|_| scratch.code(&scratch.path("d"))).collect();
             done.store(true, Ordering::Relaxed);
+            outcomes
         });
+        for outcome in outcomes {
+            match outcome {
+                Ok(snapshot) => {
+                    let sub = snapshot.path.join("sub");
+                    assert!(sub.is_symlink() || !sub.join("secret").exists());
+                }
+                Err(Error::Configuration(message)) => {
+                    assert!(message.contains("vanished or was replaced"), "{message}");
+                }
+                Err(other) => panic!("{other:?}"),
+            }
+        }
     }
 
     #[test]
