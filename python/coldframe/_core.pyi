@@ -191,6 +191,7 @@ class Host:
         layers: list[str],
         interpreter: InterpreterSpec,
         preload: list[str],
+        preload_auto: bool,
         packages: Literal["inherit", "none"],
         memory_mb: int,
         timeout_s: float,

@@ -41,10 +41,9 @@ _NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 _NO_MOUNTS: Mapping[str, Any] = MappingProxyType({})
 _DEFAULT_HARDENING = Hardening()
 
-# How many events `map` begins with, and how long it waits for the oldest one before it takes on twice as many: longer
-# than a cold start, so that environments are made for handlers that are slow, and not because making them is.
+# How many events `map` begins with, and how long it waits for the oldest one before it looks whether to take on more.
 _FIRST_WINDOW = 2 * (os.cpu_count() or 1)
-_PATIENCE_S = 0.05
+_PATIENCE_S = 0.02
 
 
 class Function:
@@ -222,8 +221,8 @@ class Function:
     ) -> Generator[Invocation, None, None]:
         """Invoke the function on every event, side by side, and yield the results in the order of the events.
 
-        It starts with the first result that is asked for, with a few events in flight, and takes on more, up to the
-        host's `max_concurrency`, while the oldest of them keeps it waiting: quick handlers are served by a few warm
+        It starts when the first result is asked for, with a few events in flight, and takes on twice as many, up to the
+        host's `max_concurrency`, whenever it has to wait for handlers at work: quick ones are served by a few warm
         environments, slow ones by many. At the limit it waits instead of raising `ThrottledError`. Leaving the loop
         early, or closing the generator, cancels what is in flight.
         """
@@ -237,6 +236,8 @@ class Function:
                 pending.append(self._submit(event, timeout_s, client_context, wait=limit > 0))
                 while pending and (len(pending) >= window or pending[0].done()):
                     if wait_for([pending[0]], _PATIENCE_S if window < limit else None).not_done:
+                        if not self._at_work(pending):
+                            continue
                         window = min(limit, 2 * window)
                         break
                     invocation = pending[0].result()
@@ -306,6 +307,14 @@ class Function:
         host._run(future, waiting=wait)
         return future
 
+    def _at_work(self, futures: Iterable[InvocationFuture]) -> bool:
+        """Return whether a handler is running for each of `futures` that is not done.
+
+        More environments help only then: while some are being made, more of them would all take longer to make.
+        """
+        busy = sum(each.state == "busy" for each in self.host.environments() if each.function == self.name)
+        return busy >= sum(not future.done() for future in futures)
+
     def _call(
         self, body: bytes, options: tuple[float | None, bytes | None], ticket: _core.Ticket | None, *, wait: bool
     ) -> Invocation:
@@ -367,7 +376,7 @@ class Function:
             layers=self._spec["layers"],
             interpreter=interpreter,
         )
-        return {"interpreter": interpreter.spec(), "preload": list(preload)}
+        return {"interpreter": interpreter.spec(), "preload": list(preload), "preload_auto": self._preload == "auto"}
 
 
 def _options(timeout_s: float | None, client_context: Mapping[str, Any] | None) -> tuple[float | None, bytes | None]:

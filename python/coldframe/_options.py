@@ -44,14 +44,12 @@ class FunctionOptions(TypedDict, total=False):
     host: Host | None
 
 
-# Lambda sets these itself, or has them set by nobody.
+# Lambda sets these itself, or has them set by nobody. It reserves the region and the credentials, too, which it takes from
+# the function's role; there are no roles here, so that whoever calls AWS or a stand-in for it has to give them.
 _RESERVED = frozenset(
     {
         "_HANDLER",
         "_X_AMZN_TRACE_ID",
-        "AWS_ACCESS_KEY",
-        "AWS_ACCESS_KEY_ID",
-        "AWS_DEFAULT_REGION",
         "AWS_EXECUTION_ENV",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
         "AWS_LAMBDA_FUNCTION_NAME",
@@ -60,9 +58,6 @@ _RESERVED = frozenset(
         "AWS_LAMBDA_LOG_GROUP_NAME",
         "AWS_LAMBDA_LOG_STREAM_NAME",
         "AWS_LAMBDA_RUNTIME_API",
-        "AWS_REGION",
-        "AWS_SECRET_ACCESS_KEY",
-        "AWS_SESSION_TOKEN",
         "LAMBDA_RUNTIME_DIR",
         "LAMBDA_TASK_ROOT",
     }

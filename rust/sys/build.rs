@@ -22,7 +22,12 @@ fn build(name: &str, flags: &[&str], target: &str) {
     rustc
         .arg(format!("child/{name}.rs"))
         .args(["--edition=2024", "--target", target, "-Cpanic=abort", "-Copt-level=s", "-Cstrip=symbols"])
-        .args(["-Ccodegen-units=1", "-Clink-arg=-nostartfiles", "-Clink-arg=-nostdlib", "-Clink-arg=-Wl,--build-id=none"])
+        .args([
+            "-Ccodegen-units=1",
+            "-Clink-arg=-nostartfiles",
+            "-Clink-arg=-nostdlib",
+            "-Clink-arg=-Wl,--build-id=none",
+        ])
         .args(flags)
         .arg("-o")
         .arg(&out);

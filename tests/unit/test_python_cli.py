@@ -104,7 +104,7 @@ def test_half_a_surrogate_pair_can_be_printed(run, fake, code):
         (["invoke", "app.handler", "--code", "x", "--memory", "much"], "--memory"),
         (["invoke", "app.handler", "--code", "x", "--timeout", "0"], "timeout_s=0"),
         (["invoke", "app.handler", "--code", "x", "--env", "A"], "'A' is not NAME=VALUE"),
-        (["invoke", "app.handler", "--code", "x", "--env", "AWS_REGION=x"], "reserved"),
+        (["invoke", "app.handler", "--code", "x", "--env", "_HANDLER=x"], "reserved"),
         (["bench", "app.handler", "--code", "x", "--runs", "0"], "--runs"),
         (["bench", "app.handler", "--code", "x", "--plot", "x.pdf"], "must end with .png or .svg"),
         (["bench", "app.handler", "--code", "x", "--plot", "/nowhere/x.png"], "there is no directory /nowhere"),

@@ -56,6 +56,7 @@ class Function:
             raise errors().ColdframeError("closed")
         if not host.room.acquire(blocking=wait):
             raise errors().ThrottledError("no room; try again later")
+        host.busy.append(self.spec["name"])
         try:
             call = SimpleNamespace(timeout_s=timeout_s, client_context=client_context, ticket=ticket, spec=self.spec)
             answer = fake.handler(event, call)
@@ -63,6 +64,7 @@ class Function:
                 raise CancelledError
             return answer if isinstance(answer, SimpleNamespace) else outcome(answer)
         finally:
+            host.busy.remove(self.spec["name"])
             host.room.release()
 
     def isolation(self):
@@ -77,7 +79,8 @@ class Host:
         if not isinstance(max_concurrency, int):
             raise TypeError("argument 'max_concurrency': not an integer")
         self.room = threading.Semaphore(max_concurrency)
-        self.is_closed, self.forgotten, self.functions, self.prewarmed = False, False, [], []
+        self.is_closed, self.forgotten = False, False
+        self.functions, self.prewarmed, self.busy = [], [], []
         core().hosts.append(self)
 
     def function(self, **spec):
@@ -92,8 +95,9 @@ class Host:
         self.prewarmed.append((function, n))
 
     def environments(self):
-        one = {"id": "e1", "function": "f", "state": "frozen", "pid": 7, "cgroups": {"unified": "/x"}}
-        return [SimpleNamespace(**one, memory_mb=1.5, created=1.0, last_used=2.0)]
+        about = {"id": "e1", "pid": 7, "cgroups": {"unified": "/x"}, "memory_mb": 1.5, "created": 1.0, "last_used": 2.0}
+        states = [("idle", "frozen"), *((name, core().busy_state) for name in list(self.busy))]
+        return [SimpleNamespace(function=name, state=state, **about) for name, state in states]
 
     parked = 3
 
@@ -122,7 +126,7 @@ def make_core():
     module.__file__ = "fake"
     module.Ticket, module.Function, module.Host = Ticket, Function, Host
     module.EnvironmentInfo = module.Outcome = SimpleNamespace
-    module.hosts, module.code_key, module.profile = [], "key", "release"
+    module.hosts, module.code_key, module.profile, module.busy_state = [], "key", "release", "busy"
     module.build_info = lambda: {"version": "0.1.0", "profile": module.profile, "target": "x86_64-unknown-linux-gnu"}
     module.doctor = lambda: [{"protection": "seccomp", "in_force": True, "detail": "allow-list", "remedy": None}]
     module.handler = lambda event, call: event

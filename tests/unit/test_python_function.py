@@ -221,8 +221,12 @@ def test_map_serves_quick_handlers_with_few_and_slow_ones_with_many(coldframe, c
     with coldframe.Host() as host, coldframe.Function("app.handler", code, host=host) as fn:
         assert len(list(fn.map([0] * 200))) == 200
         few = most
+        fake.busy_state = "init"
+        assert len(list(fn.map([0.1] * 40))) == 40
+        still_few = most
+        fake.busy_state = "busy"
         assert len(list(fn.map([0.5] * 40))) == 40
-    assert few <= 2 * os.cpu_count() < 40 == most
+    assert few <= still_few <= 2 * os.cpu_count() < 40 == most
 
 
 def test_map_side_by_side_with_others_never_throttles(coldframe, code, fake):

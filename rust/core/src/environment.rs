@@ -127,13 +127,29 @@ struct Inner {
     cpu: Duration,
     throttled: Duration,
     failure: Option<Error>,
+    /// What the cgroup had to say before it was removed.
+    last: Option<Last>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    cpu: Duration,
+    throttled: Duration,
+    peak: u64,
+    out_of_memory: bool,
 }
 
 impl Environment {
     /// Makes one: forked, isolated, limited, locked down; the function's code has not been touched yet.
     ///
     /// `slot` is the host user that it is to be, as root; 0 otherwise.
-    pub fn create(zygote: &Arc<Zygote>, function: &Arc<Function>, cgroup: Cgroup, number: u64, slot: u32) -> Result<Self> {
+    pub fn create(
+        zygote: &Arc<Zygote>,
+        function: &Arc<Function>,
+        cgroup: Cgroup,
+        number: u64,
+        slot: u32,
+    ) -> Result<Self> {
         let made = Self::birth(zygote, function, &cgroup, slot);
         let (pid, pidfd, alarm, [control, channel, output]) = match made {
             Ok(made) => made,
@@ -161,7 +177,14 @@ impl Environment {
             cause: AtomicU8::new(Cause::None as u8),
             stopped: AtomicBool::new(false),
             created: now,
-            inner: Mutex::new(Inner { log, last_used: now, cpu: Duration::ZERO, throttled: Duration::ZERO, failure: None }),
+            inner: Mutex::new(Inner {
+                log,
+                last_used: now,
+                cpu: Duration::ZERO,
+                throttled: Duration::ZERO,
+                failure: None,
+                last: None,
+            }),
             _zygote: Arc::clone(zygote),
         })
     }
@@ -187,10 +210,13 @@ impl Environment {
         let mut fds = vec![far_control.as_fd(), far_channel.as_fd(), far_output.as_fd()];
         fds.push(birthplace.as_ref().map_or(far_control.as_fd(), AsFd::as_fd));
         fds.extend(doors.iter().map(AsFd::as_fd));
-        zygote.fork(&program::encode_request(flags, &first, &park), &fds).map_err(|e| Error::kernel("asking", "a zygote", e))?;
+        zygote
+            .fork(&program::encode_request(flags, &first, &park), &fds)
+            .map_err(|e| Error::kernel("asking", "a zygote", e))?;
         drop((far_control, far_channel, far_output));
         let pid = hello(channel.as_fd(), function)?;
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| Error::kernel("opening", "an environment's pidfd", e))?;
+        let pidfd =
+            pidfd_open(pid, PidfdFlags::empty()).map_err(|e| Error::kernel("opening", "an environment's pidfd", e))?;
         if slot != 0 {
             map_users(pid, slot)?;
         }
@@ -287,7 +313,9 @@ impl Environment {
         let status = loop {
             match crate::zygote::receive(self.channel.as_fd(), &mut record, patience) {
                 Ok(len) => {
-                    if let Some(record) = Record::from_bytes(&record[..len]).filter(|r| r.kind == RecordKind::Exited as u32) {
+                    if let Some(record) =
+                        Record::from_bytes(&record[..len]).filter(|r| r.kind == RecordKind::Exited as u32)
+                    {
                         break Some(record.value);
                     }
                     let mut inner = self.lock();
@@ -325,7 +353,7 @@ impl Environment {
 
     /// Whether the kernel has killed one of its processes for memory.
     pub fn out_of_memory(&self) -> bool {
-        self.cause() == Cause::Memory || self.cgroup.out_of_memory()
+        self.cause() == Cause::Memory || self.measure().out_of_memory
     }
 
     /// Stops every process of it, until the next question.
@@ -350,12 +378,23 @@ impl Environment {
 
     /// CPU time, and time throttled, since this was last asked; the most memory that was ever in use, in bytes.
     pub fn usage(&self) -> (Duration, Duration, u64) {
+        let now = self.measure();
+        let mut inner = self.lock();
+        let used = (now.cpu.saturating_sub(inner.cpu), now.throttled.saturating_sub(inner.throttled), now.peak);
+        (inner.cpu, inner.throttled) = (now.cpu, now.throttled);
+        used
+    }
+
+    /// Asks the cgroup, or if it is gone already what was noted then.
+    fn measure(&self) -> Last {
+        if let Some(last) = self.lock().last {
+            return last;
+        }
         let (cpu, throttled) = self.cgroup.cpu();
         let peak = self.cgroup.peak_memory().unwrap_or(0);
-        let mut inner = self.lock();
-        let used = (cpu.saturating_sub(inner.cpu), throttled.saturating_sub(inner.throttled), peak);
-        (inner.cpu, inner.throttled) = (cpu, throttled);
-        used
+        let now = Last { cpu, throttled, peak, out_of_memory: self.cgroup.out_of_memory() };
+        // It may have been removed while it was being read.
+        self.lock().last.unwrap_or(now)
     }
 
     /// The output since this was last asked, and how many bytes of it were dropped.
@@ -373,18 +412,23 @@ impl Environment {
     /// Its state.
     pub fn state(&self) -> State {
         let number = self.state.load(Ordering::Acquire);
-        [State::Init, State::Ready, State::Busy, State::Frozen].into_iter().find(|&s| s as u8 == number).unwrap_or(State::Dead)
+        [State::Init, State::Ready, State::Busy, State::Frozen]
+            .into_iter()
+            .find(|&s| s as u8 == number)
+            .unwrap_or(State::Dead)
     }
 
     /// Notes its state; the dead stay dead.
     pub fn set_state(&self, state: State) {
-        let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
-            (now != State::Dead as u8).then_some(state as u8)
-        });
+        let _ = self
+            .state
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| (now != State::Dead as u8).then_some(state as u8));
     }
 
-    /// The supervisor saw its end.
+    /// The supervisor saw its end, and is about to remove its cgroup.
     pub fn died(&self) {
+        let last = self.measure();
+        self.lock().last = Some(last);
         self.set_state(State::Dead);
     }
 
@@ -488,7 +532,11 @@ fn hello(channel: BorrowedFd<'_>, function: &Function) -> Result<Pid> {
         _ => None,
     });
     if got.bytes == 0 {
-        return Err(Error::kernel("making", "an environment: its zygote ended", io::Error::from(io::ErrorKind::UnexpectedEof)));
+        return Err(Error::kernel(
+            "making",
+            "an environment: its zygote ended",
+            io::Error::from(io::ErrorKind::UnexpectedEof),
+        ));
     }
     if let Some(e) = step_failure(&record[..got.bytes], function) {
         return Err(e);

@@ -1,6 +1,7 @@
 //! A function that has been checked, read and planned: everything about it that does not change.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use coldframe_sys::program;
 use serde_json::json;
@@ -69,7 +70,9 @@ impl Function {
         let isolation = facts.grant(spec.isolation)?;
         let code = store.code(&spec.code, Architecture::HOST)?;
         let layers = store.layers(&spec.layers, Architecture::HOST)?;
+        let opt = layers.as_ref().map(|layers| beside_layers(&spec.interpreter, &layers.path)).transpose()?.flatten();
         let planned = environment::Function {
+            opt,
             code: code.key.clone(),
             layers: layers.as_ref().map(|snapshot| snapshot.key.clone()),
             tmp_mb: spec.tmp_mb,
@@ -110,6 +113,35 @@ impl Function {
     }
 }
 
+/// What of an interpreter lives under `/opt`, where the layers go, and what the layers have there.
+fn beside_layers(interpreter: &Interpreter, layers: &Path) -> Result<Option<environment::Opt>> {
+    let prefixes: Vec<String> = interpreter
+        .prefixes
+        .iter()
+        .filter(|path| path.starts_with("/opt") && path.is_dir())
+        .map(|path| path.display().to_string())
+        .collect();
+    if prefixes.is_empty() {
+        return Ok(None);
+    }
+    let mut entries = Vec::new();
+    let failed = |e| Error::kernel("reading", layers.display().to_string(), e);
+    for entry in std::fs::read_dir(layers).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let taken = prefixes.iter().any(|path| path.split('/').nth(2) == Some(&name));
+        if taken || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            return Err(Error::Configuration(format!(
+                "a layer has {name:?} at its top, and the interpreter lives in /opt, too ({}); use an interpreter from another \
+                 place, or keep only directories of other names at the layer's top",
+                prefixes.join(", ")
+            )));
+        }
+        entries.push(name);
+    }
+    Ok(Some(environment::Opt { prefixes, entries }))
+}
+
 /// The variables of the handler: Lambda's own and the function's (lambda.md 6), in one object with what else the
 /// runtime has to know.
 fn init_message(spec: &Spec) -> Result<Vec<u8>> {
@@ -135,7 +167,10 @@ fn init_message(spec: &Spec) -> Result<Vec<u8>> {
         ("LANG", "en_US.UTF-8"),
         ("LC_CTYPE", "C.UTF-8"),
         ("PATH", "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin"),
-        ("LD_LIBRARY_PATH", "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib"),
+        (
+            "LD_LIBRARY_PATH",
+            "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
+        ),
         ("PYTHONPATH", "/var/runtime"),
         ("PWD", "/var/task"),
         ("SHLVL", "0"),
@@ -147,7 +182,19 @@ fn init_message(spec: &Spec) -> Result<Vec<u8>> {
     for (name, value) in &spec.env {
         env.entry(name).or_insert(value);
     }
-    for name in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "AWS_REGION", "AWS_DEFAULT_REGION", "TZ"] {
+    // What Lambda does not reserve, and the region, which here nobody else could set.
+    for name in [
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+        "TZ",
+        "LANG",
+        "LC_CTYPE",
+        "PATH",
+        "LD_LIBRARY_PATH",
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+    ] {
         if let Some(value) = spec.env.get(name) {
             env.insert(name, value);
         }

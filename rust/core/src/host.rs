@@ -58,6 +58,9 @@ impl Facts {
                 cgroups.forget(controller, "COLDFRAME_PRETEND says so");
             }
         }
+        if gone("cgroup2") {
+            cgroups.forget_unified();
+        }
         if gone("freezer") {
             cgroups.forget_freezer();
         }
@@ -179,7 +182,12 @@ impl Facts {
         let mut missing = Vec::new();
         for p in self.protections() {
             if !p.in_force && (isolation == Isolation::Strict || NEVER_WAIVED.contains(&p.name)) {
-                missing.push(format!("{} ({}; {})", p.name, p.detail, p.remedy.as_deref().unwrap_or("no remedy is known")));
+                missing.push(format!(
+                    "{} ({}; {})",
+                    p.name,
+                    p.detail,
+                    p.remedy.as_deref().unwrap_or("no remedy is known")
+                ));
             }
             granted.insert(p.name.to_owned(), if p.in_force { p.detail } else { format!("missing: {}", p.detail) });
         }

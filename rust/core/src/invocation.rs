@@ -99,14 +99,24 @@ impl Core {
         }
         match self.make(function, call.ticket, call.wait, call.interrupted)? {
             Made::Ready(served) => self.serve(&served, call, &request, timeout)?.ok_or_else(|| {
-                Error::kernel("starting", "an invocation in a new environment", std::io::Error::from(std::io::ErrorKind::BrokenPipe))
+                Error::kernel(
+                    "starting",
+                    "an invocation in a new environment",
+                    std::io::Error::from(std::io::ErrorKind::BrokenPipe),
+                )
             }),
             Made::Failed(environment, reply, init) => Ok(stillborn(&environment, reply, init, &request)),
         }
     }
 
     /// `None`: the environment was not in a state to serve, and has not seen the event.
-    fn serve(self: &Arc<Self>, served: &Served, call: &Call<'_>, request: &str, timeout: Duration) -> Result<Option<Outcome>> {
+    fn serve(
+        self: &Arc<Self>,
+        served: &Served,
+        call: &Call<'_>,
+        request: &str,
+        timeout: Duration,
+    ) -> Result<Option<Outcome>> {
         let environment = &served.environment;
         let begun = Instant::now();
         let deadline = self.supervisor().keep(environment, begun + timeout);
@@ -151,23 +161,29 @@ impl Core {
     }
 
     /// Makes environments ahead of need: they are initialised and idle afterwards.
-    pub fn prewarm(self: &Arc<Self>, function: &Arc<Function>, count: usize, interrupted: &dyn Fn() -> bool) -> Result<()> {
+    pub fn prewarm(
+        self: &Arc<Self>,
+        function: &Arc<Function>,
+        count: usize,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<()> {
         let mut ready = Vec::with_capacity(count);
-        let result = (0..count).try_for_each(|_| match self.make(function, &Ticket::default(), false, interrupted)? {
-            Made::Ready(served) => {
-                ready.push(served.environment);
-                Ok(())
-            }
-            Made::Failed(environment, reply, init) => {
-                let outcome = stillborn(&environment, reply, init, "");
-                let error = outcome.verdict.error("").unwrap_or_default();
-                Err(Error::Configuration(format!(
-                    "{:?} could not be initialised: {}",
-                    function.spec.name,
-                    String::from_utf8_lossy(&error)
-                )))
-            }
-        });
+        let result =
+            (0..count).try_for_each(|_| match self.make(function, &Ticket::default(), false, interrupted)? {
+                Made::Ready(served) => {
+                    ready.push(served.environment);
+                    Ok(())
+                }
+                Made::Failed(environment, reply, init) => {
+                    let outcome = stillborn(&environment, reply, init, "");
+                    let error = outcome.verdict.error("").unwrap_or_default();
+                    Err(Error::Configuration(format!(
+                        "{:?} could not be initialised: {}",
+                        function.spec.name,
+                        String::from_utf8_lossy(&error)
+                    )))
+                }
+            });
         for environment in &ready {
             self.give_back(environment);
         }
@@ -195,9 +211,9 @@ fn judge(environment: &Environment, reply: Reply, in_time: bool, timeout: Durati
         Reply::Answer(Kind::Error, body) if is_payload_error(&body) => Verdict::Payload(body),
         Reply::Answer(Kind::Error, body) => Verdict::Handler(body),
         Reply::Rubbish("it spoke before it was asked") => return Judged::Unserved,
-        Reply::Answer(..) | Reply::Rubbish(_) => {
-            Verdict::Exit("Runtime exited with error: it wrote something to its control channel that is no answer".into())
-        }
+        Reply::Answer(..) | Reply::Rubbish(_) => Verdict::Exit(
+            "Runtime exited with error: it wrote something to its control channel that is no answer".into(),
+        ),
         Reply::Ended(_) if environment.out_of_memory() => Verdict::Memory,
         Reply::Ended(status) => Verdict::Exit(last_words(status)),
         Reply::Interrupted => return Judged::Cancelled,
@@ -207,7 +223,9 @@ fn judge(environment: &Environment, reply: Reply, in_time: bool, timeout: Durati
 fn is_payload_error(body: &[u8]) -> bool {
     const KINDS: [&str; 2] = ["Function.ResponseSizeTooLarge", "Runtime.MarshalError"];
     let text = String::from_utf8_lossy(&body[..body.len().min(64 * 1024)]);
-    KINDS.iter().any(|kind| text.contains(&format!("\"errorType\":\"{kind}\"")) || text.contains(&format!("\"errorType\": \"{kind}\"")))
+    KINDS.iter().any(|kind| {
+        text.contains(&format!("\"errorType\":\"{kind}\"")) || text.contains(&format!("\"errorType\": \"{kind}\""))
+    })
 }
 
 /// The outcome of an environment whose function could not be initialised.
@@ -217,12 +235,20 @@ fn stillborn(environment: &Arc<Environment>, reply: Reply, init: Duration, reque
         _ if environment.out_of_memory() => Verdict::Memory,
         Reply::Answer(Kind::InitError, body) => Verdict::Init(body),
         Reply::Ended(status) => Verdict::Exit(last_words(status)),
-        _ => Verdict::Exit("Runtime exited with error: it wrote something to its control channel that is no answer".into()),
+        _ => Verdict::Exit(
+            "Runtime exited with error: it wrote something to its control channel that is no answer".into(),
+        ),
     };
     sum_up(environment, verdict, request, Duration::ZERO, Some(init))
 }
 
-fn sum_up(environment: &Arc<Environment>, verdict: Verdict, request: &str, duration: Duration, init: Option<Duration>) -> Outcome {
+fn sum_up(
+    environment: &Arc<Environment>,
+    verdict: Verdict,
+    request: &str,
+    duration: Duration,
+    init: Option<Duration>,
+) -> Outcome {
     let (cpu, throttled, max_memory) = environment.usage();
     let (output, log_dropped) = environment.output();
     let memory_mb = environment.function().spec.memory_mb;

@@ -56,7 +56,8 @@ impl Log {
             if !text.ends_with('\n') {
                 text.push('\n');
             }
-            let mark = format!("[coldframe: {dropped} bytes of output were dropped here; log_kb sets how much is kept]\n");
+            let mark =
+                format!("[coldframe: {dropped} bytes of output were dropped here; log_kb sets how much is kept]\n");
             text.push_str(&mark);
         }
         let tail = std::mem::take(&mut self.tail);

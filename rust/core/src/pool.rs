@@ -1,12 +1,13 @@
 //! The owner of all environments of a process: makes, reuses, freezes, evicts and destroys them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::cgroup::Groups;
-use crate::environment::{Cause, Environment, State as EnvironmentState};
+use crate::environment::{Cause, Environment, Reply, State as EnvironmentState};
 use crate::error::{Error, Result};
 use crate::function::{Function, ZygoteKey};
 use crate::host::Facts;
@@ -60,6 +61,8 @@ pub struct Core {
     room: Condvar,
     zygotes: Mutex<HashMap<ZygoteKey, Arc<ZygotePlace>>>,
     launched: Mutex<Vec<Weak<Zygote>>>,
+    /// Packages that make a process unfit to be forked.
+    unfit: Mutex<BTreeSet<String>>,
     next: AtomicU64,
     closed: AtomicBool,
 }
@@ -104,7 +107,7 @@ pub enum Made {
     /// It is initialised.
     Ready(Served),
     /// Its function could not be initialised: what the runtime said, or how it ended.
-    Failed(Arc<Environment>, crate::environment::Reply, Duration),
+    Failed(Arc<Environment>, Reply, Duration),
 }
 
 impl Core {
@@ -137,6 +140,7 @@ impl Core {
             room: Condvar::new(),
             zygotes: Mutex::default(),
             launched: Mutex::default(),
+            unfit: Mutex::default(),
             next: AtomicU64::new(1),
             closed: AtomicBool::new(false),
         });
@@ -163,7 +167,12 @@ impl Core {
     }
 
     /// Admits an invocation. `wait`: waits for room instead of refusing.
-    pub fn admit(self: &Arc<Self>, function: &Arc<Function>, wait: bool, interrupted: &dyn Fn() -> bool) -> Result<Permit> {
+    pub fn admit(
+        self: &Arc<Self>,
+        function: &Arc<Function>,
+        wait: bool,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Permit> {
         let mut pool = self.lock();
         loop {
             self.open()?;
@@ -172,9 +181,12 @@ impl Core {
             let full = if pool.in_flight >= self.options.max_concurrency {
                 Some(format!("{} invocations are in flight, which is max_concurrency", pool.in_flight))
             } else {
-                reserved
-                    .filter(|&most| of_function >= most)
-                    .map(|most| format!("{:?} has {of_function} invocations in flight and reserved_concurrency={most}", function.spec.name))
+                reserved.filter(|&most| of_function >= most).map(|most| {
+                    format!(
+                        "{:?} has {of_function} invocations in flight and reserved_concurrency={most}",
+                        function.spec.name
+                    )
+                })
             };
             let Some(why) = full else { break };
             if !wait {
@@ -206,7 +218,13 @@ impl Core {
     }
 
     /// A new environment, initialised. With `wait`, waits for memory or descriptors that others may give back.
-    pub fn make(self: &Arc<Self>, function: &Arc<Function>, ticket: &Ticket, wait: bool, interrupted: &dyn Fn() -> bool) -> Result<Made> {
+    pub fn make(
+        self: &Arc<Self>,
+        function: &Arc<Function>,
+        ticket: &Ticket,
+        wait: bool,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Made> {
         let begun = Instant::now();
         let environment = loop {
             self.open()?;
@@ -227,17 +245,26 @@ impl Core {
         }
         let limit = Instant::now() + INIT_TIMEOUT;
         let deadline = self.supervisor.keep(&environment, limit);
-        let reply = environment.ask(Kind::Init, &[&function.init], crate::spec::MAX_PAYLOAD, limit + Duration::from_secs(5), interrupted);
+        let reply = environment.ask(
+            Kind::Init,
+            &[&function.init],
+            crate::spec::MAX_PAYLOAD,
+            limit + Duration::from_secs(5),
+            interrupted,
+        );
         self.supervisor.met(&deadline);
         let init = begun.elapsed();
-        match reply? {
-            crate::environment::Reply::Answer(Kind::Ready, _) => {
-                environment.limit_cpu()?;
+        let reply = reply.and_then(|reply| match reply {
+            Reply::Answer(Kind::Ready, _) => environment.limit_cpu().map(|()| reply),
+            reply => Ok(reply),
+        });
+        match reply.inspect_err(|_| environment.kill(Cause::Retired))? {
+            Reply::Answer(Kind::Ready, _) => {
                 environment.usage();
                 environment.set_state(EnvironmentState::Busy);
                 Ok(Made::Ready(Served { environment, init: Some(init) }))
             }
-            crate::environment::Reply::Interrupted => {
+            Reply::Interrupted => {
                 environment.kill(Cause::Cancelled);
                 Err(Error::Cancelled)
             }
@@ -286,7 +313,7 @@ impl Core {
     fn fork(&self, function: &Arc<Function>, number: u64, slot: u32) -> Result<Environment> {
         let owner = self.facts.root.then(|| self.state.first_uid());
         for attempt in 0.. {
-            let zygote = self.zygote(&function.zygote)?;
+            let zygote = self.zygote(function)?;
             let cgroup = self.groups.create(&format!("e{number}-{attempt}"), owner)?;
             match Environment::create(&zygote, function, cgroup, number, slot) {
                 // A zygote that was killed is replaced, once.
@@ -297,13 +324,42 @@ impl Core {
         unreachable!("the loop returns at its second turn")
     }
 
-    /// The zygote for this key, started if there is none that lives.
-    fn zygote(&self, key: &ZygoteKey) -> Result<Arc<Zygote>> {
+    /// The function's zygote. What a package of the code turns out to be unfit for is found by trying; a name that its
+    /// owner asked for is refused, one that was read off the code is left to be imported after the fork.
+    fn zygote(&self, function: &Function) -> Result<Arc<Zygote>> {
+        loop {
+            let mut key = function.zygote.clone();
+            if function.spec.preload_auto {
+                let unfit = self.unfit.lock().unwrap_or_else(PoisonError::into_inner);
+                key.preload.retain(|name| !unfit.contains(name));
+            }
+            let refused = match self.zygote_of(&key)? {
+                Ok(zygote) => return Ok(zygote),
+                Err(refused) => refused,
+            };
+            let known = refused.keys().any(|name| key.preload.contains(name));
+            if !function.spec.preload_auto || !known {
+                let list: Vec<String> = refused.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+                return Err(Error::Configuration(format!(
+                    "the zygote of {:?} is unfit to be forked ({}); leave such a package out of preload",
+                    function.spec.name,
+                    list.join("; ")
+                )));
+            }
+            self.unfit.lock().unwrap_or_else(PoisonError::into_inner).extend(refused.into_keys());
+        }
+    }
+
+    /// The zygote for this key, started if there is none that lives; or what it refused to preload, and why.
+    fn zygote_of(&self, key: &ZygoteKey) -> Result<Result<Arc<Zygote>, BTreeMap<String, String>>> {
         let place = {
             let mut zygotes = self.zygotes.lock().unwrap_or_else(PoisonError::into_inner);
             if !zygotes.contains_key(key) && zygotes.len() >= MOST_ZYGOTES {
                 // It lives on for as long as environments do that were forked from it.
-                let oldest = zygotes.iter().min_by_key(|(_, place)| place.used.load(Ordering::Relaxed)).map(|(key, _)| key.clone());
+                let oldest = zygotes
+                    .iter()
+                    .min_by_key(|(_, place)| place.used.load(Ordering::Relaxed))
+                    .map(|(key, _)| key.clone());
                 oldest.map(|key| zygotes.remove(&key));
             }
             Arc::clone(zygotes.entry(key.clone()).or_default())
@@ -311,33 +367,39 @@ impl Core {
         place.used.store(self.next.load(Ordering::Relaxed), Ordering::Relaxed);
         let mut zygote = place.zygote.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(zygote) = zygote.as_ref().filter(|zygote| zygote.alive() && zygote.forks() < MOST_FORKS) {
-            return Ok(Arc::clone(zygote));
+            return Ok(Ok(Arc::clone(zygote)));
         }
-        let started = Arc::new(self.launch(key)?);
+        let started = match self.launch(key)? {
+            Launch::Serving(zygote) => Arc::new(zygote),
+            Launch::Refused(refused) => return Ok(Err(refused)),
+        };
         *zygote = Some(Arc::clone(&started));
         let mut launched = self.launched.lock().unwrap_or_else(PoisonError::into_inner);
         launched.retain(|zygote| zygote.strong_count() > 0);
         launched.push(Arc::downgrade(&started));
-        Ok(started)
+        Ok(Ok(started))
     }
 
-    fn launch(&self, key: &ZygoteKey) -> Result<Zygote> {
+    fn launch(&self, key: &ZygoteKey) -> Result<Launch> {
         let interpreter = &key.interpreter;
         let mut extra = Vec::new();
-        let site = interpreter.site.iter().map(std::path::PathBuf::from).filter(|_| key.packages);
-        for target in interpreter.prefixes.iter().cloned().chain(site) {
+        let site: Vec<PathBuf> = interpreter.site.iter().map(PathBuf::from).filter(|path| path.is_dir()).collect();
+        let (shown, hidden) = if key.packages { (site, Vec::new()) } else { (Vec::new(), site) };
+        for target in interpreter.prefixes.iter().cloned().chain(shown) {
             if target.starts_with("/usr") || !target.is_dir() {
                 continue;
             }
             extra.push(Grant { source: self.store.grant(&target)?, target });
         }
         let root = Root::of_host(self.state.scaffold(), self.state.store(), key.runtime.clone(), extra, key.network);
+        let root = root.without(hidden);
         let (library, control) = library();
         let mut path = interpreter.stdlib.clone();
         if key.packages {
             path.extend(interpreter.site.iter().cloned());
         }
-        let config = serde_json::json!({"sys_path": path, "preload": key.preload, "library": library, "control": control});
+        let config =
+            serde_json::json!({"sys_path": path, "preload": key.preload, "library": library, "control": control});
         let user = self.facts.root.then(|| self.state.first_uid());
         let plan = crate::plan::zygote::Zygote {
             root: &root,
@@ -348,22 +410,13 @@ impl Core {
         };
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let cgroup = self.groups.create(&format!("z{number}"), user)?;
-        match Zygote::launch(&plan, &self.programs, cgroup, (self.facts.uid, self.facts.gid))? {
-            Launch::Serving(zygote) => Ok(zygote),
-            Launch::Refused(refused) => {
-                let list: Vec<String> = refused.iter().map(|(name, why)| format!("{name}: {why}")).collect();
-                Err(Error::Configuration(format!(
-                    "these packages cannot be imported ahead of the fork ({}); leave them out of preload",
-                    list.join("; ")
-                )))
-            }
-        }
+        Zygote::launch(&plan, &self.programs, cgroup, (self.facts.uid, self.facts.gid))
     }
 
     /// Starts the function's zygote, if it does not run yet.
     pub fn warm_up(&self, function: &Function) -> Result<()> {
         self.open()?;
-        self.zygote(&function.zygote).map(|_| ())
+        self.zygote(function).map(|_| ())
     }
 
     /// Takes an environment back after an invocation.
@@ -500,7 +553,8 @@ impl Core {
         for environment in self.supervisor.living() {
             environment.kill(Cause::Retired);
         }
-        let clean = self.supervisor.wait_for_burials(Duration::from_secs(10));
+        // Closed from its own thread, when that held the last reference: nobody is left to bury but the next start.
+        let clean = !self.supervisor.is_this_thread() && self.supervisor.wait_for_burials(Duration::from_secs(10));
         self.lock().functions.clear();
         self.zygotes.lock().unwrap_or_else(PoisonError::into_inner).clear();
         // Also those that were replaced, and whoever else still holds one: nothing runs in them any more.
@@ -533,6 +587,12 @@ impl Core {
     }
 }
 
+impl Drop for Core {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 /// The right to one invocation in flight.
 #[derive(Debug)]
 pub struct Permit {
@@ -551,4 +611,3 @@ impl Drop for Permit {
         self.core.room.notify_one();
     }
 }
-

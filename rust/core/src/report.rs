@@ -85,12 +85,18 @@ impl Verdict {
     /// Lambda's error JSON; `None` if all is well.
     pub fn error(&self, request_id: &str) -> Option<Vec<u8>> {
         let made = |kind: &str, what: String| {
-            Some(json!({"errorType": kind, "errorMessage": format!("RequestId: {request_id} Error: {what}")}).to_string().into_bytes())
+            Some(
+                json!({"errorType": kind, "errorMessage": format!("RequestId: {request_id} Error: {what}")})
+                    .to_string()
+                    .into_bytes(),
+            )
         };
         match self {
             Self::Ok(_) => None,
             Self::Handler(error) | Self::Init(error) | Self::Payload(error) => Some(error.clone()),
-            Self::Timeout(limit) => made("Sandbox.Timedout", format!("Task timed out after {:.2} seconds", limit.as_secs_f64())),
+            Self::Timeout(limit) => {
+                made("Sandbox.Timedout", format!("Task timed out after {:.2} seconds", limit.as_secs_f64()))
+            }
             Self::Memory => made("Runtime.OutOfMemory", "Runtime exited with error: signal: killed".into()),
             Self::Exit(how) => made("Runtime.ExitError", how.clone()),
         }

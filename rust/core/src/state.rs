@@ -95,7 +95,9 @@ fn base(root: bool) -> Result<PathBuf> {
         .or_else(|| variable("HOME").map(|home| home.join(".cache")))
         .map(|cache| cache.join("coldframe"))
         .ok_or_else(|| {
-            Error::HostCapability("neither HOME nor XDG_CACHE_HOME is set; set COLDFRAME_STATE_DIR to a private directory".into())
+            Error::HostCapability(
+                "neither HOME nor XDG_CACHE_HOME is set; set COLDFRAME_STATE_DIR to a private directory".into(),
+            )
         })
 }
 
@@ -122,7 +124,12 @@ fn users(base: &Path) -> Result<(Option<File>, u32)> {
     private(&directory)?;
     for block in 0..BLOCKS {
         let path = directory.join(block.to_string());
-        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(|e| failed("making", &path, e))?;
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(|e| failed("making", &path, e))?;
         match file.try_lock() {
             Ok(()) => return Ok((Some(file), FIRST_UID + block * UIDS)),
             Err(TryLockError::WouldBlock) => {}

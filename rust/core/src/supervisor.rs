@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
@@ -31,6 +32,7 @@ struct Inner {
     /// When the thread will look at the deadlines again without being woken.
     armed: Option<Instant>,
     next: u64,
+    thread: Option<ThreadId>,
     stop: bool,
 }
 
@@ -64,6 +66,7 @@ impl Supervisor {
             .spawn(move || {
                 // The embedding program's signals are for its own threads.
                 let _ = coldframe_sys::host::block_signals();
+                own.lock().thread = Some(std::thread::current().id());
                 own.run(&core);
             })
             .map_err(|e| Error::kernel("starting", "the supervisor's thread", e))?;
@@ -100,10 +103,9 @@ impl Supervisor {
         self.lock().deadlines.remove(&(deadline.0, deadline.1)).is_some()
     }
 
-    /// How many environments are not dead and buried.
-    pub fn watched(&self) -> usize {
-        let inner = self.lock();
-        inner.watched.len() + inner.graves.len()
+    /// Whether the calling thread is the supervisor's own.
+    pub fn is_this_thread(&self) -> bool {
+        self.lock().thread == Some(std::thread::current().id())
     }
 
     /// Every environment that lives.

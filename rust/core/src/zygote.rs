@@ -71,7 +71,12 @@ pub enum Launch {
 
 impl Zygote {
     /// Starts one and waits until it serves.
-    pub fn launch(plan: &plan::zygote::Zygote<'_>, programs: &Programs, cgroup: Cgroup, ids: (u32, u32)) -> Result<Launch> {
+    pub fn launch(
+        plan: &plan::zygote::Zygote<'_>,
+        programs: &Programs,
+        cgroup: Cgroup,
+        ids: (u32, u32),
+    ) -> Result<Launch> {
         let failed = |e: io::Error| Error::kernel("starting", "a zygote", e);
         let (channel, far_channel) = process::packet_pair().map_err(failed)?;
         let (control, far_control) = process::packet_pair().map_err(failed)?;
@@ -99,16 +104,22 @@ impl Zygote {
         })
         .map_err(failed)?;
         drop((far_channel, far_control));
-        let zygote =
-            Self { control, channel, pidfd, cgroup, forks: AtomicU64::new(0), owner: std::process::id(), ended: AtomicBool::new(false) };
+        let zygote = Self {
+            control,
+            channel,
+            pidfd,
+            cgroup,
+            forks: AtomicU64::new(0),
+            owner: std::process::id(),
+            ended: AtomicBool::new(false),
+        };
         zygote.wait(&steps, output)
     }
 
     fn wait(self, steps: &[Vec<program::Step>; 3], output: OwnedFd) -> Result<Launch> {
         let mut buffer = vec![0; crate::wire::PACKET];
-        let got = receive(self.control.as_fd(), &mut buffer, START).and_then(|len| {
-            serde_json::from_slice::<serde_json::Value>(&buffer[..len]).map_err(io::Error::other)
-        });
+        let got = receive(self.control.as_fd(), &mut buffer, START)
+            .and_then(|len| serde_json::from_slice::<serde_json::Value>(&buffer[..len]).map_err(io::Error::other));
         let Ok(ready) = got else {
             return Err(self.autopsy(steps, output, got.err()));
         };
@@ -125,7 +136,9 @@ impl Zygote {
         let mut record = [0; 64];
         while let Ok(len) = receive(self.channel.as_fd(), &mut record, Duration::from_millis(200)) {
             let sections = [Section::Init, Section::Child, Section::Last];
-            if let Some(e) = sections.iter().zip(steps).find_map(|(&section, steps)| failure(&record[..len], section, steps)) {
+            if let Some(e) =
+                sections.iter().zip(steps).find_map(|(&section, steps)| failure(&record[..len], section, steps))
+            {
                 return e;
             }
         }
@@ -133,7 +146,8 @@ impl Zygote {
         let mut file = File::from(output);
         let _ = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_string(&mut text));
         let from = text.char_indices().rev().nth(2000).map_or(0, |(at, _)| at);
-        let why = if text.is_empty() { error.map_or("it ended".into(), |e| e.to_string()) } else { text[from..].to_owned() };
+        let why =
+            if text.is_empty() { error.map_or("it ended".into(), |e| e.to_string()) } else { text[from..].to_owned() };
         Error::HostCapability(format!("the interpreter could not be started in its sandbox: {why}"))
     }
 

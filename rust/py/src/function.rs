@@ -21,7 +21,10 @@ pub struct Function {
 
 /// Runs `work` without the interpreter lock. It is given a question to ask when a signal came; an exception that a
 /// signal handler of Python raised is what comes out.
-pub fn interruptible<T: Send>(py: Python<'_>, work: impl FnOnce(&dyn Fn() -> bool) -> Result<T, Error> + Send) -> PyResult<T> {
+pub fn interruptible<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce(&dyn Fn() -> bool) -> Result<T, Error> + Send,
+) -> PyResult<T> {
     let raised: Mutex<Option<PyErr>> = Mutex::new(None);
     let result = py.detach(|| {
         work(&|| {
@@ -52,9 +55,10 @@ impl Function {
         ticket: Option<&Bound<'_, Ticket>>,
         wait: bool,
     ) -> PyResult<Outcome> {
-        let timeout = timeout_s.map(Duration::try_from_secs_f64).transpose().map_err(|_| {
-            to_python(Error::Configuration("timeout_s must be above 0 and at most 900 seconds".into()))
-        })?;
+        let timeout = timeout_s
+            .map(Duration::try_from_secs_f64)
+            .transpose()
+            .map_err(|_| to_python(Error::Configuration("timeout_s must be above 0 and at most 900 seconds".into())))?;
         let ticket = ticket.map_or_else(Arc::default, |ticket| Arc::clone(&ticket.get().0));
         interruptible(py, |interrupted| {
             let call = Call {

@@ -31,6 +31,7 @@ pub fn from_keywords(given: &Bound<'_, PyDict>) -> PyResult<Spec> {
             site: item(&interpreter, "site")?,
         },
         preload: item(given, "preload")?,
+        preload_auto: item(given, "preload_auto")?,
         packages: item::<String>(given, "packages")? == "inherit",
         memory_mb: item(given, "memory_mb")?,
         timeout,
@@ -40,7 +41,11 @@ pub fn from_keywords(given: &Bound<'_, PyDict>) -> PyResult<Spec> {
         env: item::<BTreeMap<String, String>>(given, "env")?,
         network: item(given, "network")?,
         architecture: architecture.as_deref().map(Architecture::from_name).transpose().map_err(to_python)?,
-        isolation: if item::<String>(given, "isolation")? == "available" { Isolation::Available } else { Isolation::Strict },
+        isolation: if item::<String>(given, "isolation")? == "available" {
+            Isolation::Available
+        } else {
+            Isolation::Strict
+        },
         reserved_concurrency: item(given, "reserved_concurrency")?,
         reuse: item(given, "reuse")?,
         proc_view: if item::<String>(given, "proc")? == "masked" { ProcView::Masked } else { ProcView::Pid },

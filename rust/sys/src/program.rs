@@ -278,7 +278,13 @@ mod tests {
     #[test]
     fn what_is_written_is_what_is_read() {
         let steps = [
-            Step::Mount { source: "a".into(), target: "/b".into(), kind: "tmpfs".into(), flags: 7, data: "size=1m".into() },
+            Step::Mount {
+                source: "a".into(),
+                target: "/b".into(),
+                kind: "tmpfs".into(),
+                flags: 7,
+                data: "size=1m".into(),
+            },
             Step::Setsid,
             Step::MakeFile { path: "/etc/x".into(), mode: 0o644, content: b"one\ntwo".to_vec() },
         ];

@@ -137,6 +137,12 @@ impl Layout {
         self.missing.insert(controller, why.to_owned());
     }
 
+    /// Behaves as if no version 2 tree were mounted.
+    pub fn forget_unified(&mut self) {
+        self.unified = None;
+        self.homes.retain(|_, home| *home != Home::Unified);
+    }
+
     /// Behaves as if nothing could be frozen.
     pub fn forget_freezer(&mut self) {
         self.unified = None;
@@ -215,7 +221,9 @@ fn is_ours(pid: &str) -> bool {
         }
         let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
         // The name in parentheses may hold anything; the parent is the second field after it.
-        let Some(parent) = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)) else { return false };
+        let Some(parent) = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)) else {
+            return false;
+        };
         parent.clone_into(&mut pid);
     }
     false

@@ -55,9 +55,10 @@ impl Groups {
         for (&controller, place) in layout.controllers() {
             let place = match place {
                 layout::Home::Unified => {
-                    let path = groups.unified.clone().ok_or_else(|| {
-                        Error::HostCapability("the version 2 cgroup tree is not writable".into())
-                    })?;
+                    let path = groups
+                        .unified
+                        .clone()
+                        .ok_or_else(|| Error::HostCapability("the version 2 cgroup tree is not writable".into()))?;
                     write(&path.join("cgroup.subtree_control"), &format!("+{}", controller.name()))?;
                     Place::V2(path)
                 }
@@ -362,7 +363,8 @@ fn open(path: &Path, step: &'static str) -> Result<OwnedFd> {
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
-    let result = File::options().write(true).open(path).and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()));
+    let result =
+        File::options().write(true).open(path).and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()));
     result.map_err(|e| Error::kernel("writing a cgroup setting", format!("{} ({text})", path.display()), e))
 }
 

@@ -35,7 +35,8 @@ pub(super) fn limit_cpu(path: &Path, quota: Option<Quota>, vcpus: Option<f64>) -
 pub(super) fn memory_alarm(path: &Path) -> Result<OwnedFd> {
     let subject = || path.display().to_string();
     let step = "watching a cgroup's memory";
-    let alarm = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|e| Error::kernel(step, subject(), e))?;
+    let alarm =
+        eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|e| Error::kernel(step, subject(), e))?;
     let control = File::open(path.join("memory.oom_control")).map_err(|e| Error::kernel(step, subject(), e))?;
     write(&path.join("cgroup.event_control"), &format!("{} {}", alarm.as_raw_fd(), control.as_raw_fd()))?;
     Ok(alarm)

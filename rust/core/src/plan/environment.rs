@@ -4,7 +4,7 @@
 use coldframe_sys::program::Step;
 
 use super::rootfs::mount;
-use super::{GROUP_ID, NODEV, NOEXEC, NOSUID, RDONLY, READ_ONLY, STORE, USER_ID};
+use super::{GROUP_ID, MERGE, NODEV, NOEXEC, NOSUID, RDONLY, READ_ONLY, REMOUNT_BIND, STORE, USER_ID};
 use crate::landlock;
 use crate::process::namespace::{CGROUP, IPC, MOUNT, NETWORK, PID, USER, UTS};
 use crate::seccomp;
@@ -73,11 +73,8 @@ pub fn first(identity: Identity, doors: usize) -> Vec<Step> {
 
 /// What the second process does before it has a function.
 pub fn park(network: bool) -> Vec<Step> {
-    let mut steps = vec![
-        Step::Setsid,
-        Step::NewKeyring,
-        Step::Hostname { name: "coldframe".into(), domain: "(none)".into() },
-    ];
+    let mut steps =
+        vec![Step::Setsid, Step::NewKeyring, Step::Hostname { name: "coldframe".into(), domain: "(none)".into() }];
     if !network {
         steps.push(Step::LoopbackUp);
     }
@@ -105,6 +102,8 @@ pub struct Function {
     pub code: String,
     /// Key of its layers in the store.
     pub layers: Option<String>,
+    /// What an interpreter that lives under `/opt` needs to keep there, beside the layers' top-level entries.
+    pub opt: Option<Opt>,
     /// Size of `/tmp` in MiB.
     pub tmp_mb: u64,
     /// The memory cap in MiB.
@@ -117,6 +116,15 @@ pub struct Function {
     pub proc_view: ProcView,
     /// Whether it is in the host's network.
     pub network: bool,
+}
+
+/// `/opt` where layers are not alone in it.
+#[derive(Clone, Debug)]
+pub struct Opt {
+    /// Directories of the interpreter.
+    pub prefixes: Vec<String>,
+    /// Names of the directories at the top of the layers.
+    pub entries: Vec<String>,
 }
 
 /// How the second process becomes the function's: its files, its limits, and then no way back. `landlock` and `filter`
@@ -151,14 +159,44 @@ fn files(function: &Function) -> Vec<Step> {
     let shm = format!("size={}m,nr_inodes=4096,mode=1777", function.memory_mb);
     steps.push(mount("tmp", "/tmp", "tmpfs", NOSUID | NODEV | exec, &tmp));
     steps.push(mount("shm", "/dev/shm", "tmpfs", NOSUID | NODEV | NOEXEC, &shm));
-    steps.push(Step::Bind { source: format!("{STORE}/{}", function.code), target: "/var/task".into(), attributes: READ_ONLY });
+    steps.push(Step::Bind {
+        source: format!("{STORE}/{}", function.code),
+        target: "/var/task".into(),
+        attributes: READ_ONLY,
+    });
     if let Some(layers) = &function.layers {
-        steps.push(Step::Bind { source: format!("{STORE}/{layers}"), target: "/opt".into(), attributes: READ_ONLY });
+        steps.extend(match &function.opt {
+            Some(opt) => merge(layers, opt),
+            None => {
+                vec![Step::Bind { source: format!("{STORE}/{layers}"), target: "/opt".into(), attributes: READ_ONLY }]
+            }
+        });
     }
     // Other functions' code goes out of sight; nobody inside will be able to take this cover away.
     steps.push(mount("none", STORE, "tmpfs", RDONLY | NOSUID | NODEV | NOEXEC, "size=4k,nr_inodes=2,mode=0000"));
     steps.push(Step::Chdir { path: "/var/task".into() });
     steps.push(Step::Umask { mask: 0o022 });
+    steps
+}
+
+/// Puts layers and interpreter side by side in a tmpfs, and that in place of `/opt`.
+fn merge(layers: &str, opt: &Opt) -> Vec<Step> {
+    let mut steps = vec![mount("opt", MERGE, "tmpfs", NOSUID | NODEV, "size=1m,nr_inodes=1024,mode=0755")];
+    let prefixes = opt.prefixes.iter().map(|path| (path.clone(), path.strip_prefix("/opt").unwrap_or(path)));
+    let entries = opt.entries.iter().map(|name| (format!("{STORE}/{layers}/{name}"), name.as_str()));
+    let mut made = std::collections::BTreeSet::new();
+    for (source, place) in prefixes.chain(entries) {
+        let mut target = MERGE.to_owned();
+        for part in place.split('/').filter(|part| !part.is_empty()) {
+            target = format!("{target}/{part}");
+            if made.insert(target.clone()) {
+                steps.push(Step::MakeDir { path: target.clone(), mode: 0o755 });
+            }
+        }
+        steps.push(Step::Bind { source, target, attributes: READ_ONLY });
+    }
+    steps.push(mount("none", MERGE, "", REMOUNT_BIND | RDONLY | NOSUID | NODEV, ""));
+    steps.push(Step::Bind { source: MERGE.into(), target: "/opt".into(), attributes: READ_ONLY });
     steps
 }
 
@@ -176,9 +214,33 @@ fn masked() -> Vec<Step> {
         }
     }
     for file in [
-        "kcore", "keys", "key-users", "kallsyms", "kmsg", "latency_stats", "timer_list", "timer_stats", "sched_debug",
-        "interrupts", "iomem", "ioports", "modules", "config.gz", "kpagecount", "kpageflags", "kpagecgroup", "vmallocinfo",
-        "slabinfo", "pagetypeinfo", "locks", "partitions", "diskstats", "mdstat", "swaps", "sysrq-trigger", "cmdline",
+        "kcore",
+        "keys",
+        "key-users",
+        "kallsyms",
+        "kmsg",
+        "latency_stats",
+        "timer_list",
+        "timer_stats",
+        "sched_debug",
+        "interrupts",
+        "iomem",
+        "ioports",
+        "modules",
+        "config.gz",
+        "kpagecount",
+        "kpageflags",
+        "kpagecgroup",
+        "vmallocinfo",
+        "slabinfo",
+        "pagetypeinfo",
+        "locks",
+        "partitions",
+        "diskstats",
+        "mdstat",
+        "swaps",
+        "sysrq-trigger",
+        "cmdline",
     ] {
         let path = format!("/proc/{file}");
         if std::path::Path::new(&path).exists() {
@@ -280,6 +342,7 @@ mod tests {
         Function {
             code: "c0de".into(),
             layers: Some("1a7e".into()),
+            opt: None,
             tmp_mb: 64,
             memory_mb: 128,
             max_processes: 10,
@@ -303,7 +366,9 @@ mod tests {
         let landlock = position(&steps, |s| *s == Step::LandlockEnforce);
         assert!(bounding < capabilities && bits < capabilities && capabilities < privileges && privileges < landlock);
         assert!(matches!(steps.last(), Some(Step::Seccomp { .. })), "the filter comes last");
-        assert!(steps.iter().rposition(|s| matches!(s, Step::Mount { .. } | Step::Bind { .. })).expect("mounts") < bounding);
+        assert!(
+            steps.iter().rposition(|s| matches!(s, Step::Mount { .. } | Step::Bind { .. })).expect("mounts") < bounding
+        );
     }
 
     #[test]

@@ -30,5 +30,7 @@ pub const USER_NAME: &str = "sbx_user1051";
 
 /// Where the store of code is to be found while an environment is set up; covered before user code runs.
 pub const STORE: &str = "/.store";
+/// Where layers and an interpreter that both live under `/opt` are put together.
+pub const MERGE: &str = "/.merge";
 /// Where the files of the runtime are.
 pub const RUNTIME: &str = "/var/runtime/coldframe_runtime";

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use coldframe_sys::program::Step;
 
 use super::{
-    GROUP_ID, NODEV, NOEXEC, NOSUID, READ_ONLY, RDONLY, RECURSIVE_PRIVATE, REMOUNT_BIND, RUNTIME, STORE, USER_ID, USER_NAME,
+    GROUP_ID, MERGE, NODEV, NOEXEC, NOSUID, RDONLY, READ_ONLY, RECURSIVE_PRIVATE, REMOUNT_BIND, RUNTIME, STORE,
+    USER_ID, USER_NAME,
 };
 
 /// A directory or file of the host, and where it appears inside.
@@ -34,6 +35,8 @@ pub struct Root {
     pub grants: Vec<Grant>,
     /// Files and directories of `/etc`.
     pub etc: Vec<Grant>,
+    /// Directories below a grant that are not granted.
+    pub hidden: Vec<PathBuf>,
 }
 
 impl Root {
@@ -50,8 +53,14 @@ impl Root {
             }
         }
         grants.extend(extra);
-        let mut etc: Vec<&str> = vec!["/etc/ld.so.cache", "/etc/ssl/certs", "/etc/pki", "/etc/ca-certificates", "/etc/localtime"];
-        etc.extend(["/etc/alternatives"]);
+        let mut etc = vec![
+            "/etc/ld.so.cache",
+            "/etc/ssl/certs",
+            "/etc/pki",
+            "/etc/ca-certificates",
+            "/etc/localtime",
+            "/etc/alternatives",
+        ];
         if network {
             etc.push("/etc/resolv.conf");
         }
@@ -59,15 +68,24 @@ impl Root {
             .into_iter()
             .filter_map(|path| Some(Grant { source: Path::new(path).canonicalize().ok()?, target: path.into() }))
             .collect();
-        Self { scaffold, store, runtime, links, grants: outermost(&grants), etc }
+        Self { scaffold, store, runtime, links, grants: outermost(&grants), etc, hidden: Vec::new() }
+    }
+
+    /// The same, with something empty over those of `hidden` that a grant would show.
+    #[must_use]
+    pub fn without(mut self, hidden: Vec<PathBuf>) -> Self {
+        self.hidden = hidden;
+        self.hidden.retain(|path| self.grants.iter().any(|grant| path.starts_with(&grant.target)));
+        self
     }
 
     /// The steps that make it and move into it.
     pub fn steps(&self) -> Vec<Step> {
-        let mut made = Made { root: self.scaffold.display().to_string(), directories: BTreeSet::new(), steps: Vec::new() };
+        let mut made =
+            Made { root: self.scaffold.display().to_string(), directories: BTreeSet::new(), steps: Vec::new() };
         made.steps.push(mount("none", "/", "", RECURSIVE_PRIVATE, ""));
         made.steps.push(mount("root", &made.root.clone(), "tmpfs", NOSUID | NODEV, "size=4m,nr_inodes=4096,mode=0755"));
-        for directory in ["/tmp", "/proc", "/dev/shm", "/var/task", "/opt", STORE, "/.empty"] {
+        for directory in ["/tmp", "/proc", "/dev/shm", "/var/task", "/opt", STORE, MERGE, "/.empty"] {
             made.directory(directory);
         }
         made.file("/.nothing", "");
@@ -77,6 +95,16 @@ impl Root {
         for grant in &self.grants {
             made.directory(&grant.target.display().to_string());
             made.bind(grant, READ_ONLY);
+        }
+        for path in &self.hidden {
+            let path = made.at(&path.display().to_string());
+            made.steps.push(mount(
+                "none",
+                &path,
+                "tmpfs",
+                RDONLY | NOSUID | NODEV | NOEXEC,
+                "size=4k,nr_inodes=2,mode=0555",
+            ));
         }
         made.etc(&self.etc);
         made.devices();
@@ -163,7 +191,10 @@ impl Made {
     }
 
     fn etc(&mut self, grants: &[Grant]) {
-        self.file("/etc/passwd", &format!("root:x:0:0:root:/:/sbin/nologin\n{USER_NAME}:x:{USER_ID}:{GROUP_ID}::/tmp:/sbin/nologin\n"));
+        self.file(
+            "/etc/passwd",
+            &format!("root:x:0:0:root:/:/sbin/nologin\n{USER_NAME}:x:{USER_ID}:{GROUP_ID}::/tmp:/sbin/nologin\n"),
+        );
         self.file("/etc/group", &format!("root:x:0:\n{USER_NAME}:x:{GROUP_ID}:\n"));
         self.file("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n127.0.0.1 sandbox.localdomain\n");
         self.file("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n");
@@ -184,9 +215,12 @@ impl Made {
             self.file(&path, "");
             self.bind(&Grant { source: path.clone().into(), target: path.into() }, NOSUID | NOEXEC);
         }
-        for (target, name) in
-            [("/proc/self/fd", "fd"), ("/proc/self/fd/0", "stdin"), ("/proc/self/fd/1", "stdout"), ("/proc/self/fd/2", "stderr")]
-        {
+        for (target, name) in [
+            ("/proc/self/fd", "fd"),
+            ("/proc/self/fd/0", "stdin"),
+            ("/proc/self/fd/1", "stdout"),
+            ("/proc/self/fd/2", "stderr"),
+        ] {
             self.link(target, &format!("/dev/{name}"));
         }
     }
@@ -204,6 +238,7 @@ mod tests {
             links: vec![("usr/bin".into(), "/bin".into())],
             grants: outermost(&[same(Path::new("/usr")), same(Path::new("/home/u/venv")), same(Path::new("/usr/lib"))]),
             etc: vec![],
+            hidden: vec![],
         }
     }
 
@@ -216,7 +251,9 @@ mod tests {
                 assert!(attributes & NOSUID != 0 && (device || attributes & READ_ONLY == READ_ONLY), "{step:?}");
             }
         }
-        assert!(matches!(steps.last(), Some(Step::Mount { target, flags, .. }) if target == "/" && flags & RDONLY != 0));
+        assert!(
+            matches!(steps.last(), Some(Step::Mount { target, flags, .. }) if target == "/" && flags & RDONLY != 0)
+        );
         assert!(matches!(&steps[0], Step::Mount { flags, .. } if *flags == RECURSIVE_PRIVATE));
     }
 
@@ -225,7 +262,8 @@ mod tests {
         let steps = root().steps();
         let made = |path: &str| steps.iter().position(|s| matches!(s, Step::MakeDir { path: p, .. } if p == path));
         assert!(made("/scaffold/home").expect("made") < made("/scaffold/home/u/venv").expect("made"));
-        let bound = steps.iter().filter(|s| matches!(s, Step::Bind { target, .. } if target == "/scaffold/usr/lib")).count();
+        let bound =
+            steps.iter().filter(|s| matches!(s, Step::Bind { target, .. } if target == "/scaffold/usr/lib")).count();
         assert_eq!(bound, 0, "what an outer grant shows is not bound again");
     }
 }

@@ -53,7 +53,9 @@ impl Zygote<'_> {
         child.extend(lock_down.clone());
         child.push(Step::Exec {
             path: self.executable.display().to_string(),
-            argv: [&self.executable.display().to_string(), "-I", "-S", "-B", "-c", BOOT, &self.config].map(str::to_owned).to_vec(),
+            argv: [&self.executable.display().to_string(), "-I", "-S", "-B", "-c", BOOT, &self.config]
+                .map(str::to_owned)
+                .to_vec(),
             envp: vec!["PATH=/usr/local/bin:/usr/bin:/bin".into(), "LANG=C.UTF-8".into()],
         });
         [self.root.steps(), child, lock_down]

@@ -252,13 +252,18 @@ impl Reading {
         let file = source.join(OsStr::from_bytes(path));
         match errno {
             Errno::NOENT | Errno::ACCESS | Errno::PERM if self.lenient && !path.is_empty() => Ok(()),
-            Errno::NOENT | Errno::LOOP | Errno::NOTDIR => Err(Error::Configuration(format!(
-                "{} vanished or was replaced while it was read; try again when nothing writes there",
-                shown(&file)
-            ))),
+            // The last three: a link, a directory or a socket took its place.
+            Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::INVAL | Errno::NXIO => Err(replaced(&file)),
             _ => Err(unreadable(&file, errno)),
         }
     }
+}
+
+fn replaced(file: &Path) -> Error {
+    let file = shown(file);
+    Error::Configuration(format!(
+        "{file} vanished or was replaced while it was read; try again when nothing writes there"
+    ))
 }
 
 /// The error of a file that the caller's process may not read, or that the disk does not give.
@@ -383,10 +388,7 @@ pub(super) fn open_named(name: &Path) -> Result<File> {
 pub(super) fn copy_file(tree: &mut Tree, path: &[u8], mut file: File, name: &Path) -> Result<()> {
     let stat = fstat(&file).map_err(|errno| unreadable(name, errno))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(Error::Configuration(format!(
-            "{} was replaced while it was read; try again when nothing writes there",
-            shown(name)
-        )));
+        return Err(replaced(name));
     }
     tree.file(path, Attributes::from(&stat), &mut file, &|error| unreadable(name, error))
 }
