@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
 
 from coldframe import _build, _core
-from coldframe._options import check_choice
+from coldframe._options import check_choice, check_span, check_whole
 from coldframe.errors import ColdframeError, ConfigurationError, ThrottledError
 
 if TYPE_CHECKING:
@@ -80,6 +80,13 @@ class Host:
             HostCapabilityError: This host has no cgroups that the caller may use.
         """
         check_choice("cgroup", cgroup, ("take", None))
+        check_whole("max_concurrency", max_concurrency, 1)
+        if max_memory_mb is not None:
+            check_whole("max_memory_mb", max_memory_mb, 1)
+        check_span("idle_timeout_s", idle_timeout_s, "seconds")
+        check_span("freeze_after_ms", freeze_after_ms, "milliseconds")
+        if not isinstance(freeze, bool):
+            raise ConfigurationError(f"freeze={freeze!r}: it must be True or False")
         self._settings = {
             "max_concurrency": max_concurrency,
             "max_memory_mb": max_memory_mb,

@@ -62,6 +62,7 @@ _RESERVED = frozenset(
         "LAMBDA_TASK_ROOT",
     }
 )
+_LONGEST = 1e9
 _VARIABLE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -131,6 +132,18 @@ def check_choice(name: str, value: object, choices: tuple[str | None, ...]) -> N
     """Refuse a `value` that is none of the `choices`."""
     if not isinstance(value, str | None) or value not in choices:
         raise ConfigurationError(f"{name}={value!r}: use {' or '.join(map(repr, choices))}")
+
+
+def check_whole(name: str, value: int, least: int) -> None:
+    """Refuse a `value` that is not a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigurationError(f"{name}={value!r}: it must be a whole number from {least} up")
+
+
+def check_span(name: str, value: float, unit: str) -> None:
+    """Refuse a `value` that is no length of time."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LONGEST:
+        raise ConfigurationError(f"{name}={value!r}: it must be a number of {unit} from 0 up")
 
 
 def check_timeout(timeout_s: float) -> float:

@@ -4,7 +4,6 @@ import json
 import math
 import socket
 import stat
-import struct
 import threading
 import time
 import zipfile
@@ -154,10 +153,8 @@ def test_a_timeout_of_one_call_that_is_out_of_range(make, timeout_s):
 @pytest.mark.parametrize(
     "options",
     [
-        {"max_concurrency": 0},
         {"max_concurrency": -1},
         {"max_concurrency": 1.5},
-        {"max_memory_mb": 0},
         {"max_memory_mb": -1},
         {"idle_timeout_s": -1},
         {"idle_timeout_s": math.nan},
@@ -485,9 +482,10 @@ def test_a_handler_that_raises_what_is_no_exception(harm, body, name):
 
 
 def test_a_handler_that_recurses_until_its_stack_is_full(harm):
-    fn = harm("sys.setrecursionlimit(10 ** 9)\nf = lambda x: [f(y) for y in x]\nx = []\nx.append(x)\nf(x)", memory_mb=512)
+    fn = harm("sys.setrecursionlimit(10 ** 9)\nf = lambda x: sorted([x], key=f)\nf(1)", memory_mb=512)
     error = fn.invoke("harm").error
-    assert isinstance(error, EnvironmentExit | HandlerError | coldframe.OutOfMemoryError | coldframe.InvocationTimeout)
+    assert type(error) is EnvironmentExit
+    assert error.error_message.endswith("signal: segmentation fault")
     assert works(fn)
 
 
@@ -621,8 +619,9 @@ def test_a_handler_that_knows_the_token_and_lies_about_the_length(harm, size):
 
 def test_a_handler_that_answers_twice(harm):
     fn = harm(TOKEN + FRAME + "os.write(3, frame(13, b'\"first\"', token))\nreturn 'second'")
-    assert fn("harm") == "first", "the answer that came first counts"
-    assert works(fn)
+    for _ in range(10):
+        assert fn("harm") == "first", "the answer that came first counts"
+        assert works(fn)
 
 
 def test_answers_kept_for_the_next_invocation_do_not_reach_it(harm):
@@ -636,7 +635,7 @@ def test_answers_kept_for_the_next_invocation_do_not_reach_it(harm):
 
 @pytest.mark.parametrize("body", ["not json", '{"a": ', "", "\\xff\\xfe", "[" * 20_000, '"\\\\ud800'])
 def test_a_forged_response_that_is_not_json(harm, body):
-    fn = harm(TOKEN + FRAME + f"os.write(3, frame(13, b'{body}', token))\ntime.sleep(30)")
+    fn = harm(TOKEN + FRAME + f"os.write(3, frame(13, b'{body}', token))\nreturn 'honest'")
     error = fn.invoke("harm").error
     assert type(error) is PayloadError
     assert works(fn)
@@ -654,7 +653,7 @@ def test_a_forged_response_that_is_not_json(harm, body):
     ],
 )
 def test_a_forged_error_that_makes_no_sense(harm, body):
-    fn = harm(TOKEN + FRAME + f"os.write(3, frame(14, b'{body}', token))\ntime.sleep(30)")
+    fn = harm(TOKEN + FRAME + f"os.write(3, frame(14, b'{body}', token))\nreturn 'honest'")
     invocation = fn.invoke("harm")
     assert isinstance(invocation.error, coldframe.InvocationError)
     assert str(invocation.error)
@@ -690,20 +689,13 @@ def test_a_child_that_keeps_the_control_channel_open_after_its_parent_ended(harm
     assert works(fn)
 
 
-def test_an_event_that_is_never_read_does_not_hang(make):
-    # The environment stops reading in the middle of a large event: the deadline holds while it is being sent, too.
-    fn = make(
-        "import os, signal, threading, time\n"
-        "def handler(event, context):\n"
-        "    if event == 'stop':\n"
-        "        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGSTOP)).start()\n"
-        "    return 'ok'\n",
-        timeout_s=1,
-        host=None,
-    )
-    fn.host  # noqa: B018 - the default host, which the module's check closes
-    assert fn("stop") == "ok"
-    assert fn("well") == "ok"
+def test_a_deadline_holds_while_a_large_event_is_not_read(harm):
+    fn = harm(TOKEN + FRAME + "os.write(3, frame(13, b'\"away\"', token))\ntime.sleep(30)", memory_mb=512)
+    assert fn("harm") == "away"
+    invocation = fn.invoke("x" * 6_000_000, timeout_s=0.5)
+    assert isinstance(invocation.error, coldframe.InvocationTimeout)
+    assert 500 <= invocation.report.duration_ms < 750
+    assert works(fn)
 
 
 # Two thousand at once.
@@ -769,7 +761,3 @@ def test_over_the_limit_every_form_but_map_is_throttled(make):
             fn.submit(0).result(10)
         assert busy.cancel()
         assert [each.ok for each in fn.map([0, 0])] == [True, True]
-
-
-def test_the_header_of_a_frame_is_what_the_tests_write():
-    assert struct.calcsize("<BxHIQ") == 16

@@ -65,7 +65,7 @@ def test_variables_are_copied():
 @pytest.mark.parametrize(
     ("env", "why"),
     [
-        ({"AWS_REGION": "x"}, "reserved by Lambda"),
+        ({"AWS_LAMBDA_FUNCTION_NAME": "x"}, "reserved by Lambda"),
         ({"_HANDLER": "x"}, "reserved by Lambda"),
         ({"AWS_LAMBDA_RUNTIME_API": "x"}, "reserved by Lambda"),
         ({"_X": "x"}, "a name is a letter"),

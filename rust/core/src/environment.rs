@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -114,6 +114,8 @@ pub struct Environment {
     state: AtomicU8,
     cause: AtomicU8,
     stopped: AtomicBool,
+    /// Of the last question that was asked.
+    token: AtomicU64,
     created: SystemTime,
     inner: Mutex<Inner>,
     // Last: environments live in pid namespaces below their zygote's, which has to outlive them.
@@ -176,6 +178,7 @@ impl Environment {
             state: AtomicU8::new(State::Init as u8),
             cause: AtomicU8::new(Cause::None as u8),
             stopped: AtomicBool::new(false),
+            token: AtomicU64::new(random::number()),
             created: now,
             inner: Mutex::new(Inner {
                 log,
@@ -239,11 +242,11 @@ impl Environment {
     ) -> Result<Reply> {
         let token = random::number();
         let mut outgoing = Outgoing::new(kind, token, body);
-        let mut incoming = Incoming::new(token, most);
+        let mut incoming = Incoming::new(token, self.token.swap(token, Ordering::AcqRel), most);
         let failed = |e: io::Error| Error::kernel("talking to", self.id.clone(), e);
         BUFFER.with_borrow_mut(|buffer| {
             // What an environment has to say before it was asked anything is for nobody.
-            match Incoming::new(token, 0).pull(self.control.as_fd(), buffer).map_err(failed)? {
+            match incoming.pull(self.control.as_fd(), buffer).map_err(failed)? {
                 Arrival::Nothing => {}
                 Arrival::Closed => return Ok(Reply::Ended(self.exit_status(Duration::ZERO))),
                 _ => return Ok(Reply::Rubbish("it spoke before it was asked")),

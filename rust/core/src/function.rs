@@ -191,6 +191,7 @@ fn init_message(spec: &Spec) -> Result<Vec<u8>> {
         "LC_CTYPE",
         "PATH",
         "LD_LIBRARY_PATH",
+        "PYTHONPATH",
         "OMP_NUM_THREADS",
         "OPENBLAS_NUM_THREADS",
         "MKL_NUM_THREADS",

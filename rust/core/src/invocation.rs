@@ -220,12 +220,8 @@ fn judge(environment: &Environment, reply: Reply, in_time: bool, timeout: Durati
     })
 }
 
-fn is_payload_error(body: &[u8]) -> bool {
-    const KINDS: [&str; 2] = ["Function.ResponseSizeTooLarge", "Runtime.MarshalError"];
-    let text = String::from_utf8_lossy(&body[..body.len().min(64 * 1024)]);
-    KINDS.iter().any(|kind| {
-        text.contains(&format!("\"errorType\":\"{kind}\"")) || text.contains(&format!("\"errorType\": \"{kind}\""))
-    })
+fn is_payload_error(error: &[u8]) -> bool {
+    ["Function.ResponseSizeTooLarge", "Runtime.MarshalError"].into_iter().any(|kind| report::is_of_kind(error, kind))
 }
 
 /// The outcome of an environment whose function could not be initialised.

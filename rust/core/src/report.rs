@@ -105,15 +105,24 @@ impl Verdict {
     /// What the REPORT line says of it.
     fn status(&self) -> &'static str {
         match self {
-            // A handler's own exception is a result like any other to the platform.
-            Self::Ok(_) | Self::Handler(_) => "",
             Self::Timeout(_) => "\tStatus: timeout",
             Self::Memory => "\tStatus: error\tError Type: Runtime.OutOfMemory",
             Self::Exit(_) => "\tStatus: error\tError Type: Runtime.ExitError",
             Self::Init(_) => "\tStatus: error\tError Type: Runtime.Unknown",
-            Self::Payload(_) => "\tStatus: error\tError Type: Function.ResponseSizeTooLarge",
+            Self::Payload(error) if is_of_kind(error, "Function.ResponseSizeTooLarge") => {
+                "\tStatus: error\tError Type: Function.ResponseSizeTooLarge"
+            }
+            // A handler's own exception, and a result that is no JSON, are results like any other to the platform.
+            Self::Ok(_) | Self::Handler(_) | Self::Payload(_) => "",
         }
     }
+}
+
+/// Whether an error JSON that the runtime wrote is of this kind. Its keys come in the runtime's order, so that a look at
+/// the text will do; what a handler forges there changes its own error's class and nothing else.
+pub fn is_of_kind(error: &[u8], kind: &str) -> bool {
+    let text = String::from_utf8_lossy(error);
+    [":", ": "].into_iter().any(|colon| text.contains(&format!("\"errorType\"{colon}\"{kind}\"")))
 }
 
 /// How a process ended, in Lambda's words; `status` as wait(2) gives it.

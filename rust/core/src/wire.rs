@@ -115,14 +115,23 @@ pub enum Arrival {
 /// A message on its way in.
 pub struct Incoming {
     token: u64,
+    stale: u64,
     most: usize,
-    begun: Option<(Kind, usize, Vec<u8>)>,
+    begun: Option<Begun>,
+}
+
+struct Begun {
+    kind: Kind,
+    left: usize,
+    body: Vec<u8>,
+    stale: bool,
 }
 
 impl Incoming {
-    /// Waits for the answer with this token, of at most `most` bytes.
-    pub fn new(token: u64, most: usize) -> Self {
-        Self { token, most, begun: None }
+    /// Waits for the answer with this token, of at most `most` bytes. Second answers to the question before, whose token
+    /// is `stale`, are thrown away: the one that came first has counted.
+    pub fn new(token: u64, stale: u64, most: usize) -> Self {
+        Self { token, stale, most, begun: None }
     }
 
     /// Takes what has arrived.
@@ -143,42 +152,45 @@ impl Incoming {
     }
 
     fn take(&mut self, packet: &[u8]) -> Option<Arrival> {
-        let Some((_, len, body)) = &mut self.begun else { return self.begin(packet) };
-        if body.len() + packet.len() > *len {
+        let body = if self.begun.is_some() {
+            packet
+        } else {
+            match self.begin(packet) {
+                Ok(body) => body,
+                Err(why) => return Some(Arrival::Rubbish(why)),
+            }
+        };
+        let begun = self.begun.as_mut()?;
+        let Some(left) = begun.left.checked_sub(body.len()) else {
             return Some(Arrival::Rubbish("a message is longer than it said"));
-        }
-        body.extend_from_slice(packet);
-        self.complete()
-    }
-
-    fn begin(&mut self, packet: &[u8]) -> Option<Arrival> {
-        let Some((header, body)) = packet.split_first_chunk::<HEADER>() else {
-            return Some(Arrival::Rubbish("a message is shorter than its header"));
         };
-        let Some(kind) = Kind::answer(header[0]) else {
-            return Some(Arrival::Rubbish("a message is of no known kind"));
-        };
-        let mut word = [0; 8];
-        word.copy_from_slice(&header[8..]);
-        let len = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
-        if u64::from_le_bytes(word) != self.token {
-            return Some(Arrival::Rubbish("a message answers no open question"));
+        begun.left = left;
+        if !begun.stale {
+            // No more than what is there is taken on the word of the other side: this grows as bytes arrive.
+            begun.body.extend_from_slice(body);
         }
-        if len > self.most || body.len() > len {
-            return Some(Arrival::Rubbish("a message is longer than it may be"));
-        }
-        // No more than what is there is taken on the word of the other side; it grows as bytes arrive.
-        self.begun = Some((kind, len, body.to_vec()));
-        self.complete()
-    }
-
-    fn complete(&mut self) -> Option<Arrival> {
-        let (_, len, body) = self.begun.as_ref()?;
-        if body.len() < *len {
+        if left > 0 {
             return None;
         }
-        let (kind, _, body) = self.begun.take()?;
-        Some(Arrival::Message(kind, body))
+        let whole = self.begun.take()?;
+        (!whole.stale).then_some(Arrival::Message(whole.kind, whole.body))
+    }
+
+    fn begin<'p>(&mut self, packet: &'p [u8]) -> Result<&'p [u8], &'static str> {
+        let (header, body) = packet.split_first_chunk::<HEADER>().ok_or("a message is shorter than its header")?;
+        let kind = Kind::answer(header[0]).ok_or("a message is of no known kind")?;
+        let mut word = [0; 8];
+        word.copy_from_slice(&header[8..]);
+        let token = u64::from_le_bytes(word);
+        let left = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
+        if token != self.token && token != self.stale {
+            return Err("a message answers no open question");
+        }
+        if left > self.most {
+            return Err("a message is longer than it may be");
+        }
+        self.begun = Some(Begun { kind, left, body: Vec::new(), stale: token != self.token });
+        Ok(body)
     }
 }
 
@@ -206,7 +218,7 @@ mod tests {
             rustix::net::send(&theirs, packet, SendFlags::empty()).expect("room in the socket");
         }
         let mut buffer = buffer();
-        Incoming::new(7, most).pull(ours.as_fd(), &mut buffer).expect("no kernel error")
+        Incoming::new(7, 6, most).pull(ours.as_fd(), &mut buffer).expect("no kernel error")
     }
 
     #[test]
@@ -216,6 +228,14 @@ mod tests {
         let split = [packet(13, 100, 7, &body[..10]), body[10..60].to_vec(), body[60..].to_vec()];
         assert_eq!(read(&split, 100), Arrival::Message(Kind::Response, body));
         assert_eq!(read(&[packet(11, 0, 7, b"")], 0), Arrival::Message(Kind::Ready, vec![]));
+    }
+
+    #[test]
+    fn a_second_answer_to_the_question_before_is_thrown_away() {
+        let stale = [packet(13, 3, 6, b"o"), b"ld".to_vec(), packet(14, 0, 6, b"")];
+        assert_eq!(read(&stale, 100), Arrival::Nothing);
+        let fresh = [&stale[..], &[packet(13, 3, 7, b"new")]].concat();
+        assert_eq!(read(&fresh, 100), Arrival::Message(Kind::Response, b"new".to_vec()));
     }
 
     #[test]
@@ -237,7 +257,7 @@ mod tests {
         let (ours, theirs) = packet_pair().expect("a socket pair");
         let body: Vec<u8> = (0..1_000_000).map(|i| i as u8).collect();
         let mut outgoing = Outgoing::new(Kind::Response, 7, &[&body[..3], &body[3..]]);
-        let mut incoming = Incoming::new(7, body.len());
+        let mut incoming = Incoming::new(7, 6, body.len());
         let mut buffer = buffer();
         loop {
             outgoing.push(theirs.as_fd()).expect("no kernel error");

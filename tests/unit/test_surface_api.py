@@ -1,0 +1,453 @@
+"""The public names: signatures, exports, errors, results, and the forms of an invocation."""
+
+import asyncio
+import dataclasses
+import inspect
+import math
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import CancelledError, Future, as_completed
+
+import pytest
+
+import coldframe
+from coldframe import Function, Hardening, Host
+
+ECHO = "def handler(event, context):\n    return event\n"
+SLEEP = "import time\ndef handler(event, context):\n    time.sleep(event)\n    return event\n"
+REQUIRED = inspect.Parameter.empty
+
+FUNCTION = {
+    "handler": REQUIRED,
+    "code": REQUIRED,
+    "name": None,
+    "runtime": "python",
+    "memory_mb": 128,
+    "timeout_s": 3.0,
+    "tmp_mb": 512,
+    "max_processes": 1024,
+    "log_kb": 1024,
+    "env": {},
+    "layers": (),
+    "architecture": None,
+    "network": False,
+    "packages": "inherit",
+    "preload": "auto",
+    "isolation": "strict",
+    "reserved_concurrency": None,
+    "provisioned_concurrency": 0,
+    "snapstart": False,
+    "reuse": True,
+    "mounts": {},
+    "hardening": Hardening(),
+    "host": None,
+}
+HOST = {"max_concurrency": 1000, "max_memory_mb": None, "idle_timeout_s": 600, "freeze": True, "freeze_after_ms": 0}
+REPORT = [
+    "start",
+    "duration_ms",
+    "billed_duration_ms",
+    "init_duration_ms",
+    "restore_duration_ms",
+    "memory_mb",
+    "max_memory_mb",
+    "cpu_ms",
+    "throttled_ms",
+    "log_dropped_bytes",
+    "environment_id",
+]
+ERRORS = {
+    "ColdframeError": Exception,
+    "ConfigurationError": (coldframe.ColdframeError, ValueError),
+    "HostCapabilityError": (coldframe.ColdframeError, OSError),
+    "ThrottledError": coldframe.ColdframeError,
+    "InvocationError": coldframe.ColdframeError,
+    "HandlerError": coldframe.InvocationError,
+    "InitError": coldframe.InvocationError,
+    "InvocationTimeout": (coldframe.InvocationError, TimeoutError),
+    "OutOfMemoryError": (coldframe.InvocationError, MemoryError),
+    "EnvironmentExit": coldframe.InvocationError,
+    "PayloadError": coldframe.InvocationError,
+}
+
+
+def plain(value):
+    return dict(value) if hasattr(value, "keys") else value
+
+
+def until(condition, within_s=10):
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def busy(host):
+    return [each for each in host.environments() if each.state == "busy"]
+
+
+def test_the_arguments_of_a_function_and_their_defaults():
+    parameters = inspect.signature(Function).parameters
+    assert {name: plain(each.default) for name, each in parameters.items()} == FUNCTION
+    assert [name for name, each in parameters.items() if each.kind is not each.KEYWORD_ONLY] == ["handler", "code"]
+
+
+def test_the_arguments_of_a_host_and_their_defaults():
+    parameters = inspect.signature(Host).parameters
+    assert {name: parameters[name].default for name in HOST} == HOST
+    assert {each.kind for each in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
+
+
+def test_the_switches_of_hardening():
+    assert {field.name for field in dataclasses.fields(Hardening)} == {"proc", "noexec_tmp", "on_unclean"}
+    assert (Hardening().noexec_tmp, Hardening().on_unclean) == (False, "error")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Hardening().proc = "pid"
+    for wrong in ({"proc": "all"}, {"noexec_tmp": 1}, {"on_unclean": "ignore"}):
+        with pytest.raises(coldframe.ConfigurationError):
+            Hardening(**wrong)
+
+
+@pytest.mark.parametrize("name", ["invoke", "submit", "ainvoke", "__call__"])
+def test_every_form_takes_the_options_of_one_call(name):
+    parameters = inspect.signature(getattr(Function, name)).parameters
+    assert parameters["timeout_s"].default is None
+    assert parameters["client_context"].default is None
+    assert parameters["timeout_s"].kind is inspect.Parameter.KEYWORD_ONLY
+
+
+def test_everything_public_can_be_imported_and_is_listed():
+    names = {"Environment", "Function", "Hardening", "Host", "Invocation", "Report", "default_host", "function"}
+    assert names | ERRORS.keys() <= set(coldframe.__all__) <= set(dir(coldframe))
+    for name in coldframe.__all__:
+        assert getattr(coldframe, name) is not None
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        coldframe.nothing_of_the_kind  # noqa: B018
+    assert coldframe.build_info()["version"] == coldframe.__version__
+
+
+def test_importing_the_package_is_quiet_and_loads_nothing_heavy():
+    program = (
+        "import sys\nimport coldframe\n"
+        "print(*sorted({'asyncio', 'json', 'concurrent.futures', 'coldframe._core'} & sys.modules.keys()))\n"
+    )
+    told = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
+    assert (told.stdout.strip(), told.stderr) == ("", "")
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_the_tree_of_errors(name):
+    bases = ERRORS[name] if isinstance(ERRORS[name], tuple) else (ERRORS[name],)
+    cls = getattr(coldframe, name)
+    assert cls.__bases__ == bases
+    assert cls.__module__ == "coldframe.errors"
+
+
+def test_the_fields_of_a_report_and_an_invocation(make):
+    invocation = make(ECHO).invoke(7)
+    assert [field.name for field in dataclasses.fields(invocation.report)] == REPORT
+    assert isinstance(invocation, coldframe.Invocation)
+    assert isinstance(invocation.report, coldframe.Report)
+    assert (invocation.ok, invocation.payload, invocation.error, invocation.unwrap()) == (True, 7, None, 7)
+    assert len(invocation.request_id) == 36
+    assert "ok=True" in repr(invocation)
+    report = invocation.report
+    assert report.start == "cold"
+    assert isinstance(report.billed_duration_ms, int)
+    assert report.billed_duration_ms == math.ceil(report.duration_ms)
+    assert report.init_duration_ms > 0
+    assert report.restore_duration_ms is None
+    assert report.cpu_ms > 0
+    assert report.throttled_ms >= 0
+    assert report.log_dropped_bytes == 0
+    for value, name in ((invocation, "payload"), (report, "start")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(value, name, None)
+
+
+def test_cpu_time_is_counted_and_held_back(make):
+    fn = make(
+        "import time\n"
+        "def handler(event, context):\n"
+        "    end = time.process_time() + event\n"
+        "    while time.process_time() < end:\n"
+        "        pass\n",
+        timeout_s=20,
+    )
+    fn(0)
+    report = fn.invoke(0.06).report
+    assert 55 <= report.cpu_ms < 200
+    assert report.throttled_ms > 100, "128 MB are 7% of a CPU"
+    assert report.duration_ms > 250
+    assert fn.invoke(0).report.cpu_ms < 50, "the time of one invocation is not counted in the next"
+
+
+def test_every_form_gives_the_same(make):
+    fn = make(ECHO)
+
+    async def both():
+        return await fn.ainvoke("a"), await asyncio.gather(*(fn.ainvoke(i) for i in range(3)))
+
+    assert fn("a") == "a"
+    assert fn.invoke("a").payload == "a"
+    future = fn.submit("a")
+    assert isinstance(future, Future)
+    assert future.result(10).payload == "a"
+    one, many = asyncio.run(both())
+    assert (one.payload, [each.payload for each in many]) == ("a", [0, 1, 2])
+    assert [each.payload for each in fn.map("abc")] == ["a", "b", "c"]
+    assert fn() is None
+
+
+def test_a_failed_handler_is_a_result_of_every_form_but_a_call(make):
+    fn = make("def handler(event, context):\n    raise ValueError(event)\n")
+
+    async def one():
+        return await fn.ainvoke("x")
+
+    for invocation in (fn.invoke("x"), fn.submit("x").result(10), asyncio.run(one()), *fn.map(["x", "x"])):
+        assert not invocation.ok
+        assert type(invocation.error) is coldframe.HandlerError
+        with pytest.raises(coldframe.HandlerError):
+            invocation.unwrap()
+    with pytest.raises(coldframe.HandlerError):
+        fn("x")
+
+
+@pytest.mark.parametrize("form", ["call", "invoke", "submit", "ainvoke", "map"])
+def test_the_timeout_of_one_call(make, form):
+    fn = make(SLEEP, timeout_s=30)
+
+    async def one():
+        return await fn.ainvoke(20, timeout_s=0.2)
+
+    def run():
+        if form == "call":
+            with pytest.raises(coldframe.InvocationTimeout) as caught:
+                fn(20, timeout_s=0.2)
+            return caught.value.invocation
+        if form == "ainvoke":
+            return asyncio.run(one())
+        if form == "map":
+            return next(fn.map([20], timeout_s=0.2))
+        made = getattr(fn, form)(20, timeout_s=0.2)
+        return made.result(10) if form == "submit" else made
+
+    invocation = run()
+    assert isinstance(invocation.error, coldframe.InvocationTimeout)
+    assert "0.20 seconds" in str(invocation.error)
+    assert invocation.report.duration_ms < 450
+
+
+@pytest.mark.parametrize("form", ["call", "invoke", "submit", "ainvoke"])
+def test_the_client_context_of_one_call(make, form):
+    fn = make("def handler(event, context):\n    return context.client_context.custom\n")
+
+    async def one():
+        return await fn.ainvoke(client_context={"custom": {"a": 1}})
+
+    if form == "call":
+        result = fn(client_context={"custom": {"a": 1}})
+    elif form == "ainvoke":
+        result = asyncio.run(one()).payload
+    else:
+        made = getattr(fn, form)(client_context={"custom": {"a": 1}})
+        result = (made.result(10) if form == "submit" else made).payload
+    assert result == {"a": 1}
+
+
+def test_map_keeps_the_order_runs_side_by_side_and_reads_no_further_than_it_must(make):
+    with Host(max_concurrency=4) as host:
+        fn = make(SLEEP, host=host, memory_mb=512)
+        read = []
+
+        def events():
+            for pause in (0.4, 0.0, 0.2, 0.0, 0.1, 0.0, 0.3, 0.0):
+                read.append(pause)
+                yield pause
+
+        results = fn.map(events())
+        assert read == [], "it starts with the first result that is asked for"
+        began = time.monotonic()
+        assert next(results).payload == 0.4
+        assert len(read) <= 5
+        assert [each.payload for each in results] == [0.0, 0.2, 0.0, 0.1, 0.0, 0.3, 0.0]
+        assert time.monotonic() - began < 0.95, "one after the other it would take a second"
+
+
+def test_leaving_a_map_early_ends_what_is_in_flight(make):
+    with Host(max_concurrency=3) as host:
+        fn = make(SLEEP, host=host, timeout_s=30)
+        for invocation in fn.map([0, 20, 20, 20]):
+            assert invocation.payload == 0
+            break
+        until(lambda: not busy(host))
+        assert fn(0) == 0
+
+
+def test_map_raises_what_the_caller_got_wrong_in_its_place(make):
+    results = make(ECHO).map([1, object(), 3])
+    assert next(results).payload == 1
+    with pytest.raises(coldframe.PayloadError):
+        next(results)
+
+
+def test_cancelling_a_future_kills_the_environment_that_runs_it(make):
+    with Host() as host:
+        fn = make(SLEEP, host=host, timeout_s=60)
+        future = fn.submit(50)
+        until(lambda: busy(host))
+        assert future.running()
+        assert future.cancel()
+        assert future.cancelled()
+        assert future.done()
+        with pytest.raises(CancelledError):
+            future.result(1)
+        until(lambda: not host.environments())
+        assert list(as_completed([future], timeout=1)) == [future]
+        assert fn(0) == 0
+
+
+def test_a_finished_future_cannot_be_cancelled(make):
+    fn = make(ECHO)
+    future = fn.submit(1)
+    assert future.result(10).payload == 1
+    assert not future.cancel()
+    seen = []
+    future.add_done_callback(seen.append)
+    assert seen == [future]
+    again = fn.invoke(2)
+    assert again.report.start == "warm", "a late cancellation hits nobody"
+
+
+def test_cancelling_a_task_kills_the_environment(make):
+    with Host() as host:
+        fn = make(SLEEP, host=host, timeout_s=60)
+
+        async def cancel():
+            task = asyncio.create_task(fn.ainvoke(50))
+            while not busy(host):
+                await asyncio.sleep(0.005)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(fn.ainvoke(50), 0.3)
+
+        asyncio.run(cancel())
+        until(lambda: not host.environments())
+        assert fn(0) == 0
+
+
+def test_asyncio_stays_responsive_while_handlers_run(make):
+    fn = make(SLEEP, memory_mb=512)
+
+    async def both():
+        ticks = 0
+
+        async def tick():
+            nonlocal ticks
+            while True:
+                await asyncio.sleep(0.005)
+                ticks += 1
+
+        ticking = asyncio.create_task(tick())
+        began = time.monotonic()
+        results = await asyncio.gather(*(fn.ainvoke(0.4) for _ in range(8)))
+        took = time.monotonic() - began
+        ticking.cancel()
+        return results, took, ticks
+
+    results, took, ticks = asyncio.run(both())
+    assert [each.payload for each in results] == [0.4] * 8
+    assert took < 2
+    assert ticks > 20
+
+
+def test_twenty_threads_at_once(make):
+    functions = [make(f"def handler(event, context):\n    return [{i}, event]\n", name=f"fn{i}") for i in range(4)]
+    failures, counts, lock = [], [], threading.Lock()
+
+    def work(number):
+        done = 0
+        for step in range(25):
+            fn = functions[(number + step) % 4]
+            result = fn([number, step]) if step % 2 else fn.submit([number, step]).result(30).unwrap()
+            if result == [(number + step) % 4, [number, step]]:
+                done += 1
+            else:
+                failures.append(result)
+        with lock:
+            counts.append(done)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(50)
+        assert not thread.is_alive()
+    assert failures == []
+    assert counts == [25] * 20
+
+
+def test_functions_are_made_and_closed_by_many_threads(make, host, tmp_path):
+    (tmp_path / "app.py").write_text(ECHO)
+    results, errors = [], []
+
+    def work(number):
+        try:
+            for step in range(3):
+                with Function("app.handler", tmp_path / "app.py", host=host) as fn:
+                    results.append(fn([number, step]) == [number, step])
+        except Exception as error:  # noqa: BLE001 - collected
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(50)
+    assert errors == []
+    assert results == [True] * 30
+
+
+def test_the_gil_is_free_while_a_handler_runs(make):
+    fn = make(SLEEP)
+    fn(0)
+    counted = 0
+    future = fn.submit(0.3)
+    while not future.done():
+        counted += 1
+    assert counted > 1_000
+
+
+def test_a_function_shows_what_it_is(make):
+    fn = make(ECHO, name="orders", memory_mb=256)
+    assert fn.name == "orders"
+    assert "orders" in repr(fn)
+    assert "app.handler" in repr(fn)
+    assert fn.isolation["landlock"]
+    with pytest.raises(TypeError):
+        fn.isolation["landlock"] = "none"
+    assert all(isinstance(name, str) and isinstance(what, str) for name, what in fn.isolation.items())
+
+
+def test_a_closed_function_is_retired(make):
+    with Host() as host:
+        with make(ECHO, host=host) as fn:
+            fn(1)
+            assert len(host.environments()) == 1
+        until(lambda: not host.environments())
+        for call in (fn, fn.invoke, lambda: fn.submit().result(10), lambda: list(fn.map([1]))):
+            with pytest.raises(coldframe.ColdframeError, match="closed"):
+                call()
+        fn.close()
+        assert "closed" in repr(fn)
+
+
+@pytest.mark.parametrize("options", [{"snapstart": True}, {"mounts": {"/mnt/x": "/tmp"}}, {"runtime": "provided"}])
+def test_what_is_not_there_yet_is_refused_and_not_ignored(make, options):
+    with pytest.raises(coldframe.ConfigurationError, match=next(iter(options))):
+        make(ECHO, **options)
