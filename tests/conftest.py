@@ -174,6 +174,14 @@ def until(condition, within_s=PATIENCE_S):
     return value
 
 
+def living(host, count=1):
+    """Return the environments of a host, once those of functions that were closed are gone."""
+    until(lambda: len(host.environments()) == count)
+    environments = host.environments()
+    assert len(environments) == count, environments
+    return environments
+
+
 @pytest.fixture(scope="module", autouse=True)
 def nothing_is_left_behind():
     """Compare what is there before and after a module of tests."""

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from conftest import living
 
 import coldframe
 
@@ -55,7 +56,7 @@ def group(host):
     """Return the group of the one environment."""
 
     def group():
-        (environment,) = host.environments()
+        (environment,) = living(host)
         return Group(environment)
 
     return group
@@ -68,7 +69,7 @@ def group(host):
 def test_the_cap_is_on_the_whole_environment(make, group, host, memory_mb):
     make(ECHO, memory_mb=memory_mb)(1)
     assert group().memory_cap == memory_mb << 20
-    (environment,) = host.environments()
+    (environment,) = living(host)
     for path in environment.cgroups.values():
         # Whoever is in the environment is in the group: its init and the handler.
         assert len(Path(path, "cgroup.procs").read_text().split()) == 2, path
@@ -246,13 +247,12 @@ def test_the_quota_is_in_proportion_to_memory(make, group, memory_mb):
     assert group().share == pytest.approx(memory_mb / VCPU_MB, rel=0.02)
 
 
-def test_the_weight_is_in_proportion_to_memory(make, host):
+def test_the_weight_is_in_proportion_to_memory(make, group):
     weights = {}
     for memory_mb in (442, 1769):
         with make(ECHO, memory_mb=memory_mb) as fn:
             fn(1)
-            (environment,) = [one for one in host.environments() if one.state == "frozen"]
-            weights[memory_mb] = int(Group(environment).read("cpu", "cpu.shares", "cpu.weight"))
+            weights[memory_mb] = int(group().read("cpu", "cpu.shares", "cpu.weight"))
     assert weights[1769] / weights[442] == pytest.approx(4, rel=0.05)
 
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import descendants
+from conftest import descendants, living
 
 import coldframe
 
@@ -43,7 +43,7 @@ def inside(make):
 
 def environment(host):
     """Return the one environment, and the process ids of its init and of the handler's process."""
-    (only,) = host.environments()
+    (only,) = living(host)
     (handler,) = [pid for pid in descendants(only.pid) if parent(pid) == only.pid]
     return only, only.pid, handler
 
@@ -67,7 +67,7 @@ def test_every_namespace_is_the_environments_own(make, host):
     fn = make(READ)
     host.prewarm(fn, 2)
     here = namespaces("self")
-    one, other = (namespaces(environment.pid) for environment in host.environments())
+    one, other = (namespaces(environment.pid) for environment in living(host, 2))
     for name in NAMESPACES:
         assert len({here[name], one[name], other[name]}) == 3, name
 
@@ -90,7 +90,7 @@ def test_as_root_live_environments_are_different_host_users_of_one_id(make, host
     fn = make(READ)
     host.prewarm(fn, 2)
     users = set()
-    for environment in host.environments():
+    for environment in living(host, 2):
         for kind in ("uid", "gid"):
             inside, outside, length = map(int, Path(f"/proc/{environment.pid}/{kind}_map").read_text().split())
             assert (inside, length) == ({"uid": 993, "gid": 990}[kind], 1)

@@ -355,7 +355,9 @@ def test_what_is_preloaded_is_there_before_the_code_is_imported(function, tmp_pa
 
 def test_what_the_code_provides_itself_is_not_preloaded(function, tmp_path):
     (tmp_path / "code").mkdir()
-    (tmp_path / "code" / "app.py").write_text("import iniconfig\ndef handler(event, context):\n    return iniconfig.x\n")
+    (tmp_path / "code" / "app.py").write_text(
+        "import iniconfig\ndef handler(event, context):\n    return iniconfig.x\n"
+    )
     (tmp_path / "code" / "iniconfig.py").write_text("x = 'mine'\n")
     assert function("app.handler", tmp_path / "code")() == "mine"
     (tmp_path / "code" / "iniconfig.py").unlink()
@@ -383,7 +385,9 @@ def test_a_preloaded_numpy_works_with_one_thread(function, tmp_path):
 
 def test_functions_with_different_preloads_do_not_mix(function, tmp_path):
     for name in ("one", "two"):
-        (tmp_path / f"{name}.py").write_text("import sys\ndef handler(event, context):\n    return event in sys.modules\n")
+        (tmp_path / f"{name}.py").write_text(
+            "import sys\ndef handler(event, context):\n    return event in sys.modules\n"
+        )
     one = function("one.handler", tmp_path / "one.py", preload=["iniconfig"])
     two = function("two.handler", tmp_path / "two.py", preload=[])
     assert (one("iniconfig"), two("iniconfig")) == (True, False)
@@ -415,7 +419,7 @@ def test_another_cpython_runs_the_function(function, tmp_path, version):
         assert ("printed\n" in invocation.log) == (start == "cold")
     error = fn.invoke("raise").error
     assert (type(error), error.error_type, error.error_message) == (coldframe.HandlerError, "ValueError", "ü")
-    assert error.stack_trace == ('  File "/var/task/app.py", line 5, in handler\n    raise ValueError(\'ü\')\n',)
+    assert error.stack_trace == ("  File \"/var/task/app.py\", line 5, in handler\n    raise ValueError('ü')\n",)
 
 
 def test_a_runtime_that_is_no_cpython_is_refused(function, tmp_path):

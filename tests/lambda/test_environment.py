@@ -198,7 +198,11 @@ def test_the_time_is_utc(evaluate, monkeypatch):
 
 
 def test_standard_input_is_empty(evaluate):
-    assert evaluate("[sys.stdin.read(), os.read(0, 1) == b'', os.readlink('/proc/self/fd/0')]") == ["", True, "/dev/null"]
+    assert evaluate("[sys.stdin.read(), os.read(0, 1) == b'', os.readlink('/proc/self/fd/0')]") == [
+        "",
+        True,
+        "/dev/null",
+    ]
 
 
 def test_sys_path_begins_with_the_code_and_the_layers(evaluate):
@@ -277,7 +281,9 @@ def test_without_layers_opt_is_there_and_empty(evaluate):
     assert evaluate("os.listdir('/opt')") == []
 
 
-@pytest.mark.parametrize("path", ["/boot", "/etc/shadow", "/lost+found", "/mnt", "/run", "/srv", "/sys", "/var/lib", "/var/log"])
+@pytest.mark.parametrize(
+    "path", ["/boot", "/etc/shadow", "/lost+found", "/mnt", "/run", "/srv", "/sys", "/var/lib", "/var/log"]
+)
 def test_the_hosts_folders_are_not_there(evaluate, path):
     assert evaluate(f"os.path.isfile({path!r}) or os.path.isdir({path!r}) and os.listdir({path!r})") in ([], False)
 
@@ -298,9 +304,8 @@ def test_only_the_environments_own_processes_can_be_seen(evaluate):
 def test_the_program_is_lambdas(evaluate):
     assert evaluate("sys.argv") == ["/var/runtime/bootstrap.py"]
     assert evaluate("os.path.exists(sys.executable)") is True
-    assert evaluate(
-        "subprocess.run([sys.executable, '-c', 'import json; print(json.dumps(1))'], capture_output=True, text=True).stdout"
-    ) == "1\n"
+    run = "subprocess.run([sys.executable, '-c', 'import json; print(json.dumps(1))'], capture_output=True).stdout.decode()"
+    assert evaluate(run) == "1\n"
 
 
 def test_temporary_files_go_to_tmp(evaluate):

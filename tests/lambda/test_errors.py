@@ -178,7 +178,7 @@ def test_an_initialisation_that_raises_shows_the_users_frames(make):
     error = make("def fail():\n    raise RuntimeError('at import')\nfail()\n").invoke().error
     assert error.stack_trace[-2:] == (
         '  File "/var/task/app.py", line 3, in <module>\n    fail()\n',
-        '  File "/var/task/app.py", line 2, in fail\n    raise RuntimeError(\'at import\')\n',
+        "  File \"/var/task/app.py\", line 2, in fail\n    raise RuntimeError('at import')\n",
     )
 
 

@@ -6,7 +6,8 @@ import re
 import pytest
 
 REPORT = re.compile(
-    r"REPORT RequestId: (?P<id>[0-9a-f-]{36})\tDuration: (?P<duration>\d+\.\d\d) ms\tBilled Duration: (?P<billed>\d+) ms\t"
+    r"REPORT RequestId: (?P<id>[0-9a-f-]{36})\t"
+    r"Duration: (?P<duration>\d+\.\d\d) ms\tBilled Duration: (?P<billed>\d+) ms\t"
     r"Memory Size: (?P<size>\d+) MB\tMax Memory Used: (?P<used>\d+) MB(\tInit Duration: (?P<init>\d+\.\d\d) ms)?"
     r"(?P<status>(\tStatus: (error|timeout))?(\tError Type: [\w.]+)?)\t\n"
 )
@@ -164,7 +165,7 @@ def test_a_handler_that_raises_leaves_the_error_block(make):
     fn = make("def handler(event, context):\n    print('before')\n    raise ValueError('boom\\nboom')\n")
     assert output(fn.invoke()) == (
         "before\n[ERROR] ValueError: boom\nboom\rTraceback (most recent call last):\r"
-        '\xa0\xa0File "/var/task/app.py", line 3, in handler\r\xa0\xa0\xa0\xa0raise ValueError(\'boom\\nboom\')\n'
+        "\xa0\xa0File \"/var/task/app.py\", line 3, in handler\r\xa0\xa0\xa0\xa0raise ValueError('boom\\nboom')\n"
     )
 
 

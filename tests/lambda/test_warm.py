@@ -34,7 +34,9 @@ def test_without_reuse_every_event_gets_a_fresh_environment(make):
 
 
 def test_a_handler_that_raises_keeps_its_environment(make):
-    fn = make("calls = []\ndef handler(event, context):\n    calls.append(1)\n    return len(calls) if event else 1 / 0\n")
+    fn = make(
+        "calls = []\ndef handler(event, context):\n    calls.append(1)\n    return len(calls) if event else 1 / 0\n"
+    )
     assert fn(1) == 1
     assert not fn.invoke(0).ok
     assert fn(1) == 3

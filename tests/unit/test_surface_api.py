@@ -328,8 +328,7 @@ def test_cancelling_a_task_kills_the_environment(make):
 
         async def cancel():
             task = asyncio.create_task(fn.ainvoke(50))
-            while not busy(host):
-                await asyncio.sleep(0.005)
+            await asyncio.to_thread(until, lambda: busy(host))
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

@@ -1,5 +1,6 @@
 //! One execution environment: how it is made, how it answers, how it ends.
 
+use std::cell::Cell;
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
@@ -91,6 +92,8 @@ pub enum Reply {
     Answer(Kind, Vec<u8>),
     /// The environment ended, or was ended: how its process ended, if it said so.
     Ended(Option<i32>),
+    /// It had something to say before it was asked, and was not asked.
+    Unready,
     /// It broke the protocol.
     Rubbish(&'static str),
     /// The caller was interrupted.
@@ -241,60 +244,66 @@ impl Environment {
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Reply> {
         let token = random::number();
-        let mut outgoing = Outgoing::new(kind, token, body);
-        let mut incoming = Incoming::new(token, self.token.swap(token, Ordering::AcqRel), most);
-        let failed = |e: io::Error| Error::kernel("talking to", self.id.clone(), e);
-        BUFFER.with_borrow_mut(|buffer| {
-            // What an environment has to say before it was asked anything is for nobody.
-            match incoming.pull(self.control.as_fd(), buffer).map_err(failed)? {
-                Arrival::Nothing => {}
-                Arrival::Closed => return Ok(Reply::Ended(self.exit_status(Duration::ZERO))),
-                _ => return Ok(Reply::Rubbish("it spoke before it was asked")),
-            }
-            self.thaw()?;
-            let mut sent = false;
-            loop {
-                if !sent {
-                    match outgoing.push(self.control.as_fd()) {
-                        Ok(done) => sent = done,
-                        // The other end is gone: its last words may still be there.
-                        Err(_) => sent = true,
-                    }
-                }
-                let wanted = if sent { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
-                let ready = match self.wait(wanted, backstop) {
-                    Ok(ready) => ready,
-                    Err(rustix::io::Errno::INTR) if interrupted() => return Ok(Reply::Interrupted),
-                    Err(rustix::io::Errno::INTR) => continue,
-                    Err(e) => return Err(failed(e.into())),
-                };
-                if ready.output {
-                    self.lock().log.drain(self.output.as_fd(), &mut buffer[..]);
-                }
-                if ready.control {
-                    match incoming.pull(self.control.as_fd(), buffer).map_err(failed)? {
-                        Arrival::Message(kind, body) => {
-                            // What was printed before the answer belongs to it.
-                            self.lock().log.drain(self.output.as_fd(), &mut buffer[..]);
-                            return Ok(Reply::Answer(kind, body));
-                        }
-                        Arrival::Rubbish(why) => return Ok(Reply::Rubbish(why)),
-                        Arrival::Closed => return Ok(Reply::Ended(self.exit_status(Duration::from_secs(2)))),
-                        Arrival::Nothing => {}
-                    }
-                } else if ready.channel {
-                    return Ok(Reply::Ended(self.exit_status(Duration::ZERO)));
-                }
-                if Instant::now() > backstop {
-                    self.kill(Cause::Timeout);
-                    return Ok(Reply::Ended(None));
-                }
-            }
-        })
+        let mut talk = Talk {
+            outgoing: Outgoing::new(kind, token, body),
+            incoming: Incoming::new(token, self.token.swap(token, Ordering::AcqRel), most),
+            sent: false,
+            // Taken rather than borrowed: `interrupted` may run code of the caller that invokes a function itself.
+            buffer: BUFFER.take().unwrap_or_else(|| vec![0; PACKET].into_boxed_slice()),
+        };
+        let reply = self.talk(&mut talk, backstop, interrupted);
+        BUFFER.set(Some(talk.buffer));
+        reply.map_err(|e| Error::kernel("talking to", self.id.clone(), e))
     }
 
-    fn wait(&self, control: PollFlags, until: Instant) -> Result<Ready, rustix::io::Errno> {
+    fn talk(&self, talk: &mut Talk<'_>, backstop: Instant, interrupted: &dyn Fn() -> bool) -> io::Result<Reply> {
+        // What an environment has to say before it was asked anything is for nobody.
+        match talk.incoming.pull(self.control.as_fd(), &mut talk.buffer)? {
+            Arrival::Nothing => {}
+            Arrival::Closed => return Ok(Reply::Ended(self.exit_status(Duration::ZERO))),
+            _ => return Ok(Reply::Unready),
+        }
+        self.thaw().map_err(io::Error::other)?;
+        loop {
+            // When the other end is gone, its last words may still be there.
+            talk.sent = talk.sent || talk.outgoing.push(self.control.as_fd()).unwrap_or(true);
+            let ready = match self.wait(talk.sent, backstop) {
+                Ok(ready) => ready,
+                Err(rustix::io::Errno::INTR) if interrupted() => return Ok(Reply::Interrupted),
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(e) => return Err(e.into()),
+            };
+            if ready.output {
+                self.drain(&mut talk.buffer);
+            }
+            if ready.control {
+                match talk.incoming.pull(self.control.as_fd(), &mut talk.buffer)? {
+                    Arrival::Message(kind, body) => {
+                        // What was printed before the answer belongs to it.
+                        self.drain(&mut talk.buffer);
+                        return Ok(Reply::Answer(kind, body));
+                    }
+                    Arrival::Rubbish(why) => return Ok(Reply::Rubbish(why)),
+                    Arrival::Closed => return Ok(Reply::Ended(self.exit_status(Duration::from_secs(2)))),
+                    Arrival::Nothing => {}
+                }
+            } else if ready.channel {
+                return Ok(Reply::Ended(self.exit_status(Duration::ZERO)));
+            }
+            if Instant::now() > backstop {
+                self.kill(Cause::Timeout);
+                return Ok(Reply::Ended(None));
+            }
+        }
+    }
+
+    fn drain(&self, buffer: &mut [u8]) {
+        self.lock().log.drain(self.output.as_fd(), buffer);
+    }
+
+    fn wait(&self, sent: bool, until: Instant) -> Result<Ready, rustix::io::Errno> {
         let left = until.saturating_duration_since(Instant::now());
+        let control = if sent { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
         let mut fds = [
             PollFd::new(&self.control, control),
             PollFd::new(&self.channel, PollFlags::IN),
@@ -328,9 +337,7 @@ impl Environment {
             }
         };
         self.kill(Cause::Retired);
-        BUFFER_OF_LAST_WORDS.with_borrow_mut(|buffer| {
-            self.lock().log.drain(self.output.as_fd(), &mut buffer[..]);
-        });
+        self.drain(&mut [0; 4096]);
         status
     }
 
@@ -501,9 +508,16 @@ struct Ready {
     output: bool,
 }
 
+/// A question on its way, and its answer.
+struct Talk<'a> {
+    outgoing: Outgoing<'a>,
+    incoming: Incoming,
+    sent: bool,
+    buffer: Box<[u8]>,
+}
+
 thread_local! {
-    static BUFFER: std::cell::RefCell<Box<[u8; PACKET]>> = std::cell::RefCell::new(Box::new([0; PACKET]));
-    static BUFFER_OF_LAST_WORDS: std::cell::RefCell<Box<[u8; 4096]>> = std::cell::RefCell::new(Box::new([0; 4096]));
+    static BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
 }
 
 /// What a process ended by itself is said to have done.

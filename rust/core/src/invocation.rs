@@ -210,7 +210,7 @@ fn judge(environment: &Environment, reply: Reply, in_time: bool, timeout: Durati
         Reply::Answer(Kind::Response, body) => Verdict::Ok(body),
         Reply::Answer(Kind::Error, body) if is_payload_error(&body) => Verdict::Payload(body),
         Reply::Answer(Kind::Error, body) => Verdict::Handler(body),
-        Reply::Rubbish("it spoke before it was asked") => return Judged::Unserved,
+        Reply::Unready => return Judged::Unserved,
         Reply::Answer(..) | Reply::Rubbish(_) => Verdict::Exit(
             "Runtime exited with error: it wrote something to its control channel that is no answer".into(),
         ),

@@ -5,6 +5,9 @@ use std::os::fd::BorrowedFd;
 
 use rustix::io::{Errno, read};
 
+/// As much as a pipe holds.
+const PIPE: usize = 65_536;
+
 /// What a handler printed, up to a limit.
 #[derive(Debug)]
 pub struct Log {
@@ -20,20 +23,20 @@ impl Log {
         Self { head: Vec::new(), tail: VecDeque::new(), half: limit / 2, dropped: 0 }
     }
 
-    /// Takes everything that is in the pipe now. False when nobody can write to it any more.
-    pub fn drain(&mut self, pipe: BorrowedFd<'_>, buffer: &mut [u8]) -> bool {
-        loop {
+    /// Takes what is in the pipe now, and not what a flood puts there meanwhile: whoever drains has other things to do.
+    pub fn drain(&mut self, pipe: BorrowedFd<'_>, buffer: &mut [u8]) {
+        let mut left = PIPE;
+        while left > 0 {
             match read(pipe, &mut *buffer) {
-                Ok(0) => return false,
                 Ok(n) => {
                     self.add(&buffer[..n]);
+                    left = left.saturating_sub(n);
                     if n < buffer.len() {
-                        return true;
+                        return;
                     }
                 }
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return true,
-                Err(_) => return false,
+                Err(_) => return,
             }
         }
     }

@@ -192,10 +192,12 @@ impl Core {
             if !wait {
                 return Err(Error::Throttled(format!("{why}; try again later, wait with map(), or raise the limit")));
             }
-            pool = self.wait_for_room(pool);
+            drop(self.wait_for_room(pool));
+            // Asked without the lock: it may run code of the caller.
             if interrupted() {
                 return Err(Error::Cancelled);
             }
+            pool = self.lock();
         }
         pool.in_flight += 1;
         if let Some(share) = pool.functions.get_mut(&function.id) {

@@ -135,11 +135,11 @@ impl Incoming {
     }
 
     /// Takes what has arrived.
-    pub fn pull(&mut self, fd: BorrowedFd<'_>, buffer: &mut [u8; PACKET]) -> io::Result<Arrival> {
+    pub fn pull(&mut self, fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Arrival> {
         loop {
-            let got = match recv(fd, &mut buffer[..], RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
+            let got = match recv(fd, &mut *buffer, RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
                 Ok((_, 0)) | Err(Errno::CONNRESET) => return Ok(Arrival::Closed),
-                Ok((_, len)) if len > PACKET => return Ok(Arrival::Rubbish("a packet is too long")),
+                Ok((_, len)) if len > buffer.len() => return Ok(Arrival::Rubbish("a packet is too long")),
                 Ok((_, len)) => &buffer[..len],
                 Err(Errno::AGAIN) => return Ok(Arrival::Nothing),
                 Err(Errno::INTR) => continue,
@@ -200,8 +200,8 @@ mod tests {
     use crate::process::packet_pair;
     use std::os::fd::AsFd;
 
-    fn buffer() -> Box<[u8; PACKET]> {
-        vec![0; PACKET].into_boxed_slice().try_into().expect("the length is right")
+    fn buffer() -> Vec<u8> {
+        vec![0; PACKET]
     }
 
     fn packet(kind: u8, len: u32, token: u64, body: &[u8]) -> Vec<u8> {
