@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from concurrent.futures import CancelledError
@@ -326,32 +327,43 @@ def test_numpy_is_preloaded_into_a_zygote_of_one_thread(make, new_host):
     assert {threads(pid) for pid in zygotes(host)} == {1}
 
 
-def test_a_package_that_starts_threads_is_refused(tmp_path):
-    venv, code = tmp_path / "venv", tmp_path / "code"
+def in_an_interpreter_of_its_own(folder, package, *preloads):
+    """Call a function that imports `extra`, which is installed in a virtual environment below `folder`."""
+    venv, code = Path(folder, "venv"), Path(folder, "code")
     code.mkdir()
-    (code / "app.py").write_text("import threaded\ndef handler(event, context):\n    return 1\n")
+    (code / "app.py").write_text("import extra\ndef handler(event, context):\n    return 1\n")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
     (site,) = venv.glob("lib/python*/site-packages")
-    (site / "threaded.py").write_text(
-        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
-    )
+    (site / "extra.py").write_text(package)
     (site / "coldframe.pth").write_text(f"{Path(coldframe.__file__).parents[1]}\n")
     program = textwrap.dedent(f"""
         import coldframe
-        for preload in (["threaded"], ()):
+        for preload in {preloads!r}:
             with coldframe.Function("app.handler", {str(code)!r}, preload=preload) as fn:
                 try:
                     print(fn())
-                except coldframe.ConfigurationError as error:
-                    print("refused:", error)
+                except coldframe.ColdframeError as error:
+                    print(type(error).__name__, error)
     """)
     done = subprocess.run([venv / "bin/python", "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    refused, worked = done.stdout.splitlines()
-    assert refused.startswith("refused:")
-    assert "threaded" in refused
+    return done.stdout.splitlines()
+
+
+def test_a_package_that_starts_threads_is_refused():
+    package = "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        refused, worked = in_an_interpreter_of_its_own(folder, package, ["extra"], ())
+    assert refused.startswith("ConfigurationError")
+    assert "extra" in refused
     assert "2 threads" in refused
     assert worked == "1", "it may be imported in the environment"
+
+
+@pytest.mark.parametrize("place", ["/tmp", "/opt"])
+def test_packages_may_lie_where_environments_have_something_else(place):
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        assert in_an_interpreter_of_its_own(folder, "", (), ["extra"]) == ["1", "1"]
 
 
 # Cancelled

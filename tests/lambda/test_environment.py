@@ -86,6 +86,18 @@ def test_the_functions_own_variables_are_added(make):
     assert set(variables) == {*EXPECTED, *given, "AWS_LAMBDA_LOG_STREAM_NAME"}
 
 
+def test_the_region_and_the_credentials_are_the_functions_to_give(make):
+    given = {
+        "AWS_REGION": "eu-central-1",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_SESSION_TOKEN": "test",
+    }
+    variables = make(VARIABLES, env=given)()
+    assert {name: variables[name] for name in given} == given
+
+
 @pytest.mark.parametrize("name", ["LANG", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH"])
 def test_what_lambda_does_not_reserve_the_function_may_set(make, name):
     assert make(VARIABLES, env={name: "/opt/mine"})()[name] == "/opt/mine"
@@ -96,13 +108,11 @@ def test_what_lambda_does_not_reserve_the_function_may_set(make, name):
     [
         "_HANDLER",
         "_X_AMZN_TRACE_ID",
-        "AWS_ACCESS_KEY_ID",
         "AWS_EXECUTION_ENV",
         "AWS_LAMBDA_FUNCTION_NAME",
         "AWS_LAMBDA_LOG_STREAM_NAME",
         "AWS_LAMBDA_RUNTIME_API",
-        "AWS_REGION",
-        "AWS_SESSION_TOKEN",
+        "LAMBDA_RUNTIME_DIR",
         "LAMBDA_TASK_ROOT",
     ],
 )
@@ -304,8 +314,8 @@ def test_only_the_environments_own_processes_can_be_seen(evaluate):
 def test_the_program_is_lambdas(evaluate):
     assert evaluate("sys.argv") == ["/var/runtime/bootstrap.py"]
     assert evaluate("os.path.exists(sys.executable)") is True
-    run = "subprocess.run([sys.executable, '-c', 'import json; print(json.dumps(1))'], capture_output=True).stdout.decode()"
-    assert evaluate(run) == "1\n"
+    child = "subprocess.run([sys.executable, '-c', 'import json; print(json.dumps(1))'], capture_output=True)"
+    assert evaluate(f"{child}.stdout.decode()") == "1\n"
 
 
 def test_temporary_files_go_to_tmp(evaluate):

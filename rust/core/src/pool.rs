@@ -1,33 +1,24 @@
 //! The owner of all environments of a process: makes, reuses, freezes, evicts and destroys them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::cgroup::Groups;
 use crate::environment::{Cause, Environment, Reply, State as EnvironmentState};
 use crate::error::{Error, Result};
-use crate::function::{Function, ZygoteKey};
+use crate::function::Function;
 use crate::host::Facts;
+use crate::house::House;
 use crate::invocation::Ticket;
-use crate::plan::rootfs::{Grant, Root};
-use crate::plan::zygote::library;
+use crate::nursery::Nursery;
 use crate::spec::Spec;
-use crate::state::{State, UIDS};
-use crate::store::Store;
+use crate::state::UIDS;
 use crate::supervisor::Supervisor;
 use crate::wire::Kind;
-use crate::zygote::{Launch, Programs, Zygote};
 
 /// How long initialisation may take (Lambda's ten seconds).
 pub const INIT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Zygotes that are kept, each for another interpreter or set of packages.
-const MOST_ZYGOTES: usize = 8;
-/// A zygote is replaced after so many forks: what they leak, if anything, goes with it.
-const MOST_FORKS: u64 = 50_000;
-
 /// What an owner may decide.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -49,20 +40,13 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Core {
     options: Options,
-    facts: Facts,
-    state: State,
-    store: Store,
-    groups: Groups,
+    house: House,
     doors: usize,
-    programs: Programs,
+    nursery: Nursery,
     supervisor: Arc<Supervisor>,
     max_memory: u64,
     pool: Mutex<Pool>,
     room: Condvar,
-    zygotes: Mutex<HashMap<ZygoteKey, Arc<ZygotePlace>>>,
-    launched: Mutex<Vec<Weak<Zygote>>>,
-    /// Packages that make a process unfit to be forked.
-    unfit: Mutex<BTreeSet<String>>,
     next: AtomicU64,
     closed: AtomicBool,
 }
@@ -88,12 +72,6 @@ struct Idle {
     since: Instant,
 }
 
-#[derive(Debug, Default)]
-struct ZygotePlace {
-    zygote: Mutex<Option<Arc<Zygote>>>,
-    used: AtomicU64,
-}
-
 /// An environment to serve with, and how long it took to make and initialise it if it is new.
 pub struct Served {
     /// The environment.
@@ -113,36 +91,24 @@ pub enum Made {
 impl Core {
     /// Looks at the host, collects what dead owners left, and starts the supervisor.
     pub fn new(options: Options) -> Result<Arc<Self>> {
-        let facts = Facts::probe(options.take)?;
-        let state = State::new(facts.root)?;
-        let groups = Groups::new(&facts.cgroups, state.name())?;
-        state.note_cgroups(&groups.paths())?;
-        if facts.root {
-            groups.admit(state.first_uid())?;
-        }
+        let house = House::new(options.take)?;
+        let groups = &house.groups;
         let probe = groups.create("probe", None)?;
         let doors = probe.doors()?.len();
         let _ = probe.remove();
-        let programs = Programs::new()?;
         let max_memory = options.max_memory_mb.map_or_else(|| groups.memory_available() / 5 * 4, |mb| mb << 20);
-        let slots = if facts.root { (1..UIDS).rev().map(|n| state.first_uid() + n).collect() } else { Vec::new() };
+        let slots = house.zygote_user().map(|first| (1..UIDS).rev().map(|n| first + n).collect());
         let core = Arc::new(Self {
-            store: Store::new(state.store()),
-            options,
-            facts,
-            state,
-            groups,
             doors,
-            programs,
+            nursery: Nursery::new()?,
             supervisor: Arc::new(Supervisor::new()?),
             max_memory,
-            pool: Mutex::new(Pool { slots, ..Pool::default() }),
+            pool: Mutex::new(Pool { slots: slots.unwrap_or_default(), ..Pool::default() }),
             room: Condvar::new(),
-            zygotes: Mutex::default(),
-            launched: Mutex::default(),
-            unfit: Mutex::default(),
             next: AtomicU64::new(1),
             closed: AtomicBool::new(false),
+            options,
+            house,
         });
         core.supervisor.start(&core)?;
         Ok(core)
@@ -151,14 +117,14 @@ impl Core {
     /// Checks and reads a function.
     pub fn function(&self, spec: Spec) -> Result<Arc<Function>> {
         self.open()?;
-        let function = Function::new(spec, &self.facts, &self.store, self.doors)?;
+        let function = Function::new(spec, &self.house.facts, &self.house.store, self.doors)?;
         self.lock().functions.insert(function.id, Share::default());
         Ok(Arc::new(function))
     }
 
     /// What this host gives.
     pub fn facts(&self) -> &Facts {
-        &self.facts
+        &self.house.facts
     }
 
     /// The supervisor.
@@ -285,7 +251,7 @@ impl Core {
 
     fn create(&self, function: &Arc<Function>) -> Result<Arc<Environment>> {
         self.make_memory_room()?;
-        let slot = if self.facts.root {
+        let slot = if self.house.facts.root {
             let slot = self.lock().slots.pop();
             slot.ok_or_else(|| Error::Throttled(format!("{} environments are alive; close some", UIDS - 1)))?
         } else {
@@ -313,10 +279,10 @@ impl Core {
     }
 
     fn fork(&self, function: &Arc<Function>, number: u64, slot: u32) -> Result<Environment> {
-        let owner = self.facts.root.then(|| self.state.first_uid());
+        let owner = self.house.zygote_user();
         for attempt in 0.. {
-            let zygote = self.zygote(function)?;
-            let cgroup = self.groups.create(&format!("e{number}-{attempt}"), owner)?;
+            let zygote = self.nursery.zygote(&self.house, function)?;
+            let cgroup = self.house.groups.create(&format!("e{number}-{attempt}"), owner)?;
             match Environment::create(&zygote, function, cgroup, number, slot) {
                 // A zygote that was killed is replaced, once.
                 Err(_) if attempt == 0 && !zygote.alive() => {}
@@ -324,101 +290,6 @@ impl Core {
             }
         }
         unreachable!("the loop returns at its second turn")
-    }
-
-    /// The function's zygote. What a package of the code turns out to be unfit for is found by trying; a name that its
-    /// owner asked for is refused, one that was read off the code is left to be imported after the fork.
-    fn zygote(&self, function: &Function) -> Result<Arc<Zygote>> {
-        loop {
-            let mut key = function.zygote.clone();
-            if function.spec.preload_auto {
-                let unfit = self.unfit.lock().unwrap_or_else(PoisonError::into_inner);
-                key.preload.retain(|name| !unfit.contains(name));
-            }
-            let refused = match self.zygote_of(&key)? {
-                Ok(zygote) => return Ok(zygote),
-                Err(refused) => refused,
-            };
-            let known = refused.keys().any(|name| key.preload.contains(name));
-            if !function.spec.preload_auto || !known {
-                let list: Vec<String> = refused.iter().map(|(name, why)| format!("{name}: {why}")).collect();
-                return Err(Error::Configuration(format!(
-                    "the zygote of {:?} is unfit to be forked ({}); leave such a package out of preload",
-                    function.spec.name,
-                    list.join("; ")
-                )));
-            }
-            self.unfit.lock().unwrap_or_else(PoisonError::into_inner).extend(refused.into_keys());
-        }
-    }
-
-    /// The zygote for this key, started if there is none that lives; or what it refused to preload, and why.
-    fn zygote_of(&self, key: &ZygoteKey) -> Result<Result<Arc<Zygote>, BTreeMap<String, String>>> {
-        let place = {
-            let mut zygotes = self.zygotes.lock().unwrap_or_else(PoisonError::into_inner);
-            if !zygotes.contains_key(key) && zygotes.len() >= MOST_ZYGOTES {
-                // It lives on for as long as environments do that were forked from it.
-                let oldest = zygotes
-                    .iter()
-                    .min_by_key(|(_, place)| place.used.load(Ordering::Relaxed))
-                    .map(|(key, _)| key.clone());
-                oldest.map(|key| zygotes.remove(&key));
-            }
-            Arc::clone(zygotes.entry(key.clone()).or_default())
-        };
-        place.used.store(self.next.load(Ordering::Relaxed), Ordering::Relaxed);
-        let mut zygote = place.zygote.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(zygote) = zygote.as_ref().filter(|zygote| zygote.alive() && zygote.forks() < MOST_FORKS) {
-            return Ok(Ok(Arc::clone(zygote)));
-        }
-        let started = match self.launch(key)? {
-            Launch::Serving(zygote) => Arc::new(zygote),
-            Launch::Refused(refused) => return Ok(Err(refused)),
-        };
-        *zygote = Some(Arc::clone(&started));
-        let mut launched = self.launched.lock().unwrap_or_else(PoisonError::into_inner);
-        launched.retain(|zygote| zygote.strong_count() > 0);
-        launched.push(Arc::downgrade(&started));
-        Ok(Ok(started))
-    }
-
-    fn launch(&self, key: &ZygoteKey) -> Result<Launch> {
-        let interpreter = &key.interpreter;
-        let mut extra = Vec::new();
-        let site: Vec<PathBuf> = interpreter.site.iter().map(PathBuf::from).filter(|path| path.is_dir()).collect();
-        let (shown, hidden) = if key.packages { (site, Vec::new()) } else { (Vec::new(), site) };
-        for target in interpreter.prefixes.iter().cloned().chain(shown) {
-            if target.starts_with("/usr") || !target.is_dir() {
-                continue;
-            }
-            extra.push(Grant { source: self.store.grant(&target)?, target });
-        }
-        let root = Root::of_host(self.state.scaffold(), self.state.store(), key.runtime.clone(), extra, key.network);
-        let root = root.without(hidden);
-        let (library, control) = library();
-        let mut path = interpreter.stdlib.clone();
-        if key.packages {
-            path.extend(interpreter.site.iter().cloned());
-        }
-        let config =
-            serde_json::json!({"sys_path": path, "preload": key.preload, "library": library, "control": control});
-        let user = self.facts.root.then(|| self.state.first_uid());
-        let plan = crate::plan::zygote::Zygote {
-            root: &root,
-            executable: &interpreter.executable,
-            config: config.to_string(),
-            user,
-            network: key.network,
-        };
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let cgroup = self.groups.create(&format!("z{number}"), user)?;
-        Zygote::launch(&plan, &self.programs, cgroup, (self.facts.uid, self.facts.gid))
-    }
-
-    /// Starts the function's zygote, if it does not run yet.
-    pub fn warm_up(&self, function: &Function) -> Result<()> {
-        self.open()?;
-        self.zygote(function).map(|_| ())
     }
 
     /// Takes an environment back after an invocation.
@@ -477,7 +348,7 @@ impl Core {
     /// Makes room for one more environment, at the cost of idle ones.
     fn make_memory_room(&self) -> Result<()> {
         loop {
-            let used = self.groups.memory_used().unwrap_or(0);
+            let used = self.house.groups.memory_used().unwrap_or(0);
             if used <= self.max_memory {
                 return Ok(());
             }
@@ -558,14 +429,11 @@ impl Core {
         // Closed from its own thread, when that held the last reference: nobody is left to bury but the next start.
         let clean = !self.supervisor.is_this_thread() && self.supervisor.wait_for_burials(Duration::from_secs(10));
         self.lock().functions.clear();
-        self.zygotes.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        // Also those that were replaced, and whoever else still holds one: nothing runs in them any more.
-        let launched = std::mem::take(&mut *self.launched.lock().unwrap_or_else(PoisonError::into_inner));
-        launched.iter().filter_map(Weak::upgrade).for_each(|zygote| zygote.end());
+        self.nursery.end();
         self.supervisor.stop();
-        self.groups.remove();
+        self.house.groups.remove();
         if clean {
-            self.state.remove();
+            self.house.state.remove();
         }
         clean
     }

@@ -1,0 +1,146 @@
+//! The zygotes of a process: started when they are first needed, shared by functions with the same interpreter and
+//! packages, bounded in number, replaced by use.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::error::{Error, Result};
+use crate::function::{Function, ZygoteKey};
+use crate::house::House;
+use crate::plan;
+use crate::plan::rootfs::{Grant, Root};
+use crate::plan::zygote::library;
+use crate::zygote::{Launch, Programs, Zygote};
+
+/// Zygotes that are kept, each for another interpreter or set of packages.
+const MOST_ZYGOTES: usize = 8;
+/// A zygote is replaced after so many forks: what they leak, if anything, goes with it.
+const MOST_FORKS: u64 = 50_000;
+
+/// All zygotes.
+#[derive(Debug)]
+pub struct Nursery {
+    programs: Programs,
+    places: Mutex<HashMap<ZygoteKey, Arc<Place>>>,
+    launched: Mutex<Vec<Weak<Zygote>>>,
+    /// Packages that make a process unfit to be forked.
+    unfit: Mutex<BTreeSet<String>>,
+    next: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    zygote: Mutex<Option<Arc<Zygote>>>,
+    used: AtomicU64,
+}
+
+impl Nursery {
+    /// A nursery with no zygote in it yet.
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            programs: Programs::new()?,
+            places: Mutex::default(),
+            launched: Mutex::default(),
+            unfit: Mutex::default(),
+            next: AtomicU64::new(1),
+        })
+    }
+
+    /// The function's zygote. What a package of the code turns out to be unfit for is found by trying; a name that its
+    /// owner asked for is refused, one that was read off the code is left to be imported after the fork.
+    pub fn zygote(&self, house: &House, function: &Function) -> Result<Arc<Zygote>> {
+        loop {
+            let mut key = function.zygote.clone();
+            if function.spec.preload_auto {
+                let unfit = self.unfit.lock().unwrap_or_else(PoisonError::into_inner);
+                key.preload.retain(|name| !unfit.contains(name));
+            }
+            let refused = match self.zygote_of(house, &key)? {
+                Ok(zygote) => return Ok(zygote),
+                Err(refused) => refused,
+            };
+            let known = refused.keys().any(|name| key.preload.contains(name));
+            if !function.spec.preload_auto || !known {
+                let list: Vec<String> = refused.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+                return Err(Error::Configuration(format!(
+                    "the zygote of {:?} is unfit to be forked ({}); leave such a package out of preload",
+                    function.spec.name,
+                    list.join("; ")
+                )));
+            }
+            self.unfit.lock().unwrap_or_else(PoisonError::into_inner).extend(refused.into_keys());
+        }
+    }
+
+    /// The zygote for this key, started if there is none that lives; or what it refused to preload, and why.
+    fn zygote_of(&self, house: &House, key: &ZygoteKey) -> Result<Result<Arc<Zygote>, BTreeMap<String, String>>> {
+        let place = {
+            let mut zygotes = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            if !zygotes.contains_key(key) && zygotes.len() >= MOST_ZYGOTES {
+                // It lives on for as long as environments do that were forked from it.
+                let oldest = zygotes
+                    .iter()
+                    .min_by_key(|(_, place)| place.used.load(Ordering::Relaxed))
+                    .map(|(key, _)| key.clone());
+                oldest.map(|key| zygotes.remove(&key));
+            }
+            Arc::clone(zygotes.entry(key.clone()).or_default())
+        };
+        place.used.store(self.next.load(Ordering::Relaxed), Ordering::Relaxed);
+        let mut zygote = place.zygote.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(zygote) = zygote.as_ref().filter(|zygote| zygote.alive() && zygote.forks() < MOST_FORKS) {
+            return Ok(Ok(Arc::clone(zygote)));
+        }
+        let started = match self.launch(house, key)? {
+            Launch::Serving(zygote) => Arc::new(zygote),
+            Launch::Refused(refused) => return Ok(Err(refused)),
+        };
+        *zygote = Some(Arc::clone(&started));
+        let mut launched = self.launched.lock().unwrap_or_else(PoisonError::into_inner);
+        launched.retain(|zygote| zygote.strong_count() > 0);
+        launched.push(Arc::downgrade(&started));
+        Ok(Ok(started))
+    }
+
+    fn launch(&self, house: &House, key: &ZygoteKey) -> Result<Launch> {
+        let interpreter = &key.interpreter;
+        let mut extra = Vec::new();
+        let site: Vec<PathBuf> = interpreter.site.iter().map(PathBuf::from).filter(|path| path.is_dir()).collect();
+        let (shown, hidden) = if key.packages { (site, Vec::new()) } else { (Vec::new(), site) };
+        for target in interpreter.prefixes.iter().cloned().chain(shown) {
+            if target.starts_with("/usr") || !target.is_dir() {
+                continue;
+            }
+            extra.push(Grant { source: house.store.grant(&target)?, target });
+        }
+        let root = Root::of_host(house.state.scaffold(), house.state.store(), key.runtime.clone(), extra, key.network);
+        let root = root.without(hidden);
+        let (library, control) = library();
+        let mut path = interpreter.stdlib.clone();
+        if key.packages {
+            path.extend(interpreter.site.iter().cloned());
+        }
+        let config =
+            serde_json::json!({"sys_path": path, "preload": key.preload, "library": library, "control": control});
+        let user = house.zygote_user();
+        let plan = plan::zygote::Zygote {
+            root: &root,
+            executable: &interpreter.executable,
+            config: config.to_string(),
+            user,
+            network: key.network,
+        };
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let cgroup = house.groups.create(&format!("z{number}"), user)?;
+        Zygote::launch(&plan, &self.programs, cgroup, (house.facts.uid, house.facts.gid))
+    }
+
+    /// Ends all of them, also those that were replaced, and whoever else still holds one: nothing runs in them any more.
+    pub fn end(&self) {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let launched = std::mem::take(&mut *self.launched.lock().unwrap_or_else(PoisonError::into_inner));
+        launched.iter().filter_map(Weak::upgrade).for_each(|zygote| zygote.end());
+    }
+}
