@@ -1,13 +1,14 @@
 //! A function that has been checked, read and planned: everything about it that does not change.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use coldframe_sys::program;
 use serde_json::json;
 
 use crate::error::{Error, Result};
 use crate::host::Facts;
+use crate::plan;
 use crate::plan::environment::{self, Identity};
 use crate::random;
 use crate::spec::{Architecture, Interpreter, Spec};
@@ -25,7 +26,40 @@ pub struct ZygoteKey {
     /// Whether it is in the host's network.
     pub network: bool,
     /// The runtime's files.
-    pub runtime: std::path::PathBuf,
+    pub runtime: PathBuf,
+}
+
+impl ZygoteKey {
+    /// The host's directories that have to be readable at their own paths, beside `/usr`: outer ones only.
+    pub fn directories(&self) -> Vec<PathBuf> {
+        let site = self.interpreter.site.iter().map(PathBuf::from).filter(|_| self.packages);
+        let mut all: Vec<PathBuf> = self.interpreter.prefixes.iter().cloned().chain(site).collect();
+        all.retain(|path| path.is_dir() && !path.starts_with("/usr"));
+        all.sort();
+        // Sorted, whatever lies in a directory follows it.
+        all.dedup_by(|inner, outer| inner.starts_with(outer));
+        all
+    }
+
+    /// Directories of installed packages that those would show, and may not.
+    pub fn hidden(&self) -> Vec<PathBuf> {
+        if self.packages {
+            return Vec::new();
+        }
+        let mut all: Vec<PathBuf> = self.interpreter.site.iter().map(PathBuf::from).collect();
+        let version = format!("python{}", self.interpreter.version);
+        let usr = [PathBuf::from("/usr"), PathBuf::from("/usr/local")];
+        for prefix in self.interpreter.prefixes.iter().chain(&usr) {
+            for below in [&version, "python3"] {
+                let library = prefix.join("lib").join(below);
+                all.extend([library.join("site-packages"), library.join("dist-packages")]);
+            }
+        }
+        all.retain(|path| path.is_dir());
+        all.sort();
+        all.dedup_by(|inner, outer| inner.starts_with(outer));
+        all
+    }
 }
 
 /// A function, ready to be given environments.
@@ -70,9 +104,17 @@ impl Function {
         let isolation = facts.grant(spec.isolation)?;
         let code = store.code(&spec.code, Architecture::HOST)?;
         let layers = store.layers(&spec.layers, Architecture::HOST)?;
+        let zygote = ZygoteKey {
+            interpreter: spec.interpreter.clone(),
+            preload: spec.preload.clone(),
+            packages: spec.packages,
+            network: spec.network,
+            runtime: spec.runtime_dir.clone(),
+        };
         let opt = layers.as_ref().map(|layers| beside_layers(&spec.interpreter, &layers.path)).transpose()?.flatten();
         let planned = environment::Function {
             opt,
+            again: plan::rootfs::aliases(&zygote.directories()),
             code: code.key.clone(),
             layers: layers.as_ref().map(|snapshot| snapshot.key.clone()),
             tmp_mb: spec.tmp_mb,
@@ -85,13 +127,6 @@ impl Function {
         let assign = environment::assign(&planned, facts.landlock, facts.seccomp.then_some(Architecture::HOST));
         let assign_program = program::encode(&assign);
         let identity = if facts.root { Identity::Slot } else { Identity::Callers(facts.uid, facts.gid) };
-        let zygote = ZygoteKey {
-            interpreter: spec.interpreter.clone(),
-            preload: spec.preload.clone(),
-            packages: spec.packages,
-            network: spec.network,
-            runtime: spec.runtime_dir.clone(),
-        };
         let birth = Birth {
             first: environment::first(identity, doors),
             park: environment::park(spec.network),

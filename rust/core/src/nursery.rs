@@ -2,7 +2,6 @@
 //! packages, bounded in number, replaced by use.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -107,16 +106,12 @@ impl Nursery {
     fn launch(&self, house: &House, key: &ZygoteKey) -> Result<Launch> {
         let interpreter = &key.interpreter;
         let mut extra = Vec::new();
-        let site: Vec<PathBuf> = interpreter.site.iter().map(PathBuf::from).filter(|path| path.is_dir()).collect();
-        let (shown, hidden) = if key.packages { (site, Vec::new()) } else { (Vec::new(), site) };
-        for target in interpreter.prefixes.iter().cloned().chain(shown) {
-            if target.starts_with("/usr") || !target.is_dir() {
-                continue;
-            }
+        for target in key.directories() {
             extra.push(Grant { source: house.store.grant(&target)?, target });
         }
-        let root = Root::of_host(house.state.scaffold(), house.state.store(), key.runtime.clone(), extra, key.network);
-        let root = root.without(hidden);
+        let runtime = house.store.grant(&key.runtime)?;
+        let root = Root::of_host(house.state.scaffold(), house.state.store(), runtime, extra, key.network);
+        let root = root.without(key.hidden());
         let (library, control) = library();
         let mut path = interpreter.stdlib.clone();
         if key.packages {

@@ -54,6 +54,8 @@ pub struct Layout {
     homes: BTreeMap<Controller, Home>,
     /// The caller's directory in the version 1 freezer, where there is no version 2 tree.
     pub(super) freezer: Option<PathBuf>,
+    /// Whether a version 1 hierarchy has a controller, usable or not.
+    legacy: bool,
     /// Why a controller cannot be used, where that is so.
     missing: BTreeMap<Controller, String>,
     /// Whether the caller's own processes may be moved to a leaf.
@@ -96,6 +98,7 @@ impl Layout {
 
     /// Keeps what can be used, and notes why the rest cannot.
     fn sift(&mut self) {
+        self.legacy = self.homes.values().any(|home| matches!(home, Home::Legacy(_)));
         let offered = self.unified.as_ref().and_then(|path| fs::read_to_string(path.join("cgroup.controllers")).ok());
         let offered = offered.unwrap_or_default();
         for controller in Controller::ALL {
@@ -161,8 +164,7 @@ impl Layout {
 
     /// `unified`, `hybrid`, `legacy` or `none`, with the words that people use for them.
     pub fn describe(&self) -> &'static str {
-        let legacy = self.homes.values().any(|home| matches!(home, Home::Legacy(_)));
-        match (self.unified.is_some(), legacy) {
+        match (self.unified.is_some(), self.legacy) {
             (true, true) => "hybrid",
             (true, false) => "unified",
             (false, true) => "legacy",

@@ -1,9 +1,11 @@
 //! How a child of a zygote becomes an execution environment: what its pid 1 does, what it does before it has a
 //! function, and how it is locked down when it gets one. User code runs after the last of these steps, never before.
 
+use std::collections::BTreeSet;
+
 use coldframe_sys::program::Step;
 
-use super::rootfs::mount;
+use super::rootfs::{Grant, HIDING, mount};
 use super::{GROUP_ID, MERGE, NODEV, NOEXEC, NOSUID, RDONLY, READ_ONLY, REMOUNT_BIND, STORE, USER_ID};
 use crate::landlock;
 use crate::process::namespace::{CGROUP, IPC, MOUNT, NETWORK, PID, USER, UTS};
@@ -104,6 +106,8 @@ pub struct Function {
     pub layers: Option<String>,
     /// What an interpreter that lives under `/opt` needs to keep there, beside the layers' top-level entries.
     pub opt: Option<Opt>,
+    /// Directories that the environment's own file systems would hide, by where else they are to be found.
+    pub again: Vec<Grant>,
     /// Size of `/tmp` in MiB.
     pub tmp_mb: u64,
     /// The memory cap in MiB.
@@ -159,6 +163,7 @@ fn files(function: &Function) -> Vec<Step> {
     let shm = format!("size={}m,nr_inodes=4096,mode=1777", function.memory_mb);
     steps.push(mount("tmp", "/tmp", "tmpfs", NOSUID | NODEV | exec, &tmp));
     steps.push(mount("shm", "/dev/shm", "tmpfs", NOSUID | NODEV | NOEXEC, &shm));
+    steps.extend(again(&function.again));
     steps.push(Step::Bind {
         source: format!("{STORE}/{}", function.code),
         target: "/var/task".into(),
@@ -179,12 +184,27 @@ fn files(function: &Function) -> Vec<Step> {
     steps
 }
 
+/// Binds again what the environment's own mounts hide, each at its own path.
+fn again(grants: &[Grant]) -> Vec<Step> {
+    let (mut steps, mut made) = (Vec::new(), BTreeSet::from(HIDING.map(str::to_owned)));
+    for Grant { source, target } in grants {
+        let target = target.display().to_string();
+        let ends = target.char_indices().skip(1).filter(|&(_, c)| c == '/').map(|(at, _)| at).chain([target.len()]);
+        let parents =
+            ends.map(|end| target[..end].to_owned()).filter(|path| HIDING.iter().any(|top| path.starts_with(top)));
+        let missing = parents.filter(|path| made.insert(path.clone()));
+        steps.extend(missing.map(|path| Step::MakeDir { path, mode: 0o755 }).collect::<Vec<_>>());
+        steps.push(Step::Bind { source: source.display().to_string(), target, attributes: READ_ONLY });
+    }
+    steps
+}
+
 /// Puts layers and interpreter side by side in a tmpfs, and that in place of `/opt`.
 fn merge(layers: &str, opt: &Opt) -> Vec<Step> {
     let mut steps = vec![mount("opt", MERGE, "tmpfs", NOSUID | NODEV, "size=1m,nr_inodes=1024,mode=0755")];
     let prefixes = opt.prefixes.iter().map(|path| (path.clone(), path.strip_prefix("/opt").unwrap_or(path)));
     let entries = opt.entries.iter().map(|name| (format!("{STORE}/{layers}/{name}"), name.as_str()));
-    let mut made = std::collections::BTreeSet::new();
+    let mut made = BTreeSet::new();
     for (source, place) in prefixes.chain(entries) {
         let mut target = MERGE.to_owned();
         for part in place.split('/').filter(|part| !part.is_empty()) {
@@ -343,6 +363,7 @@ mod tests {
             code: "c0de".into(),
             layers: Some("1a7e".into()),
             opt: None,
+            again: vec![],
             tmp_mb: 64,
             memory_mb: 128,
             max_processes: 10,
@@ -378,6 +399,14 @@ mod tests {
         let layers = position(&steps, |s| matches!(s, Step::Bind { target, .. } if target == "/opt"));
         let cover = position(&steps, |s| matches!(s, Step::Mount { target, .. } if target == STORE));
         assert!(code < cover && layers < cover);
+    }
+
+    #[test]
+    fn what_tmp_hides_is_bound_again_in_directories_that_are_made_once() {
+        let grant = |target: &str| Grant { source: "/.grants/0".into(), target: target.into() };
+        let steps = again(&[grant("/tmp/a/one"), grant("/tmp/a/two")]);
+        let made: Vec<String> = steps.iter().filter(|s| matches!(s, Step::MakeDir { .. })).map(Step::subject).collect();
+        assert_eq!(made, ["/tmp/a", "/tmp/a/one", "/tmp/a/two"]);
     }
 
     #[test]

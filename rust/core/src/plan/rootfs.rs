@@ -20,6 +20,20 @@ pub struct Grant {
     pub target: PathBuf,
 }
 
+/// Where an environment mounts something of its own over what its zygote has there.
+pub const HIDING: [&str; 2] = ["/tmp", "/dev/shm"];
+/// Where such directories are to be found as well.
+const ALIASES: &str = "/.grants";
+
+/// Those of the granted directories that an environment's own mounts hide: where else they are, and where they belong.
+pub fn aliases(directories: &[PathBuf]) -> Vec<Grant> {
+    let hidden = directories.iter().filter(|path| HIDING.iter().any(|top| path.starts_with(top)));
+    hidden
+        .enumerate()
+        .map(|(number, target)| Grant { source: format!("{ALIASES}/{number}").into(), target: target.clone() })
+        .collect()
+}
+
 /// What a root file system is made of.
 #[derive(Clone, Debug)]
 pub struct Root {
@@ -95,6 +109,14 @@ impl Root {
         for grant in &self.grants {
             made.directory(&grant.target.display().to_string());
             made.bind(grant, READ_ONLY);
+        }
+        let mut targets: Vec<PathBuf> = self.grants.iter().map(|grant| grant.target.clone()).collect();
+        targets.sort();
+        for alias in aliases(&targets) {
+            made.directory(&alias.source.display().to_string());
+            let source =
+                self.grants.iter().find(|grant| grant.target == alias.target).map(|grant| grant.source.clone());
+            made.bind(&Grant { source: source.unwrap_or(alias.target), target: alias.source }, READ_ONLY);
         }
         for path in &self.hidden {
             let path = made.at(&path.display().to_string());
