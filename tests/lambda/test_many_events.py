@@ -14,7 +14,7 @@ ECHO = "def handler(event, context):\n    return event\n"
 
 def test_two_thousand_events_of_map_all_arrive_in_order(make):
     with Host(max_concurrency=16) as host:
-        fn = make("def handler(event, context):\n    return event * 2\n", host=host)
+        fn = make("def handler(event, context):\n    return event * 2\n", host=host, timeout_s=30)
         results = [invocation.unwrap() for invocation in fn.map(range(2_000))]
         assert results == [2 * number for number in range(2_000)]
         assert len(host.environments()) <= 16
@@ -23,7 +23,7 @@ def test_two_thousand_events_of_map_all_arrive_in_order(make):
 @pytest.mark.timeout(120)
 def test_two_thousand_submissions_none_lost_none_hung(make):
     with Host(max_concurrency=16) as host:
-        fn = make(ECHO, host=host)
+        fn = make(ECHO, host=host, timeout_s=30)
         futures = [fn.submit(number) for number in range(2_000)]
         done, pending = wait(futures, timeout=90)
         assert not pending
@@ -42,7 +42,7 @@ def test_two_thousand_submissions_none_lost_none_hung(make):
 @pytest.mark.timeout(120)
 def test_two_thousand_submissions_to_a_host_with_room_for_a_thousand(make):
     with Host() as host:
-        fn = make(ECHO, host=host, memory_mb=1769)
+        fn = make(ECHO, host=host, memory_mb=1769, timeout_s=30)
         threads = threading.active_count()
         futures = [fn.submit(number) for number in range(2_000)]
         _, pending = wait(futures, timeout=100)

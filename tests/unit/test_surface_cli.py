@@ -1,6 +1,7 @@
 """The commands `coldframe invoke`, `bench` and `doctor`, as a shell sees them."""
 
 import dataclasses
+import importlib.util
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import sys
 import sysconfig
 import time
 
+import psutil
 import pytest
 
 import coldframe
@@ -164,7 +166,10 @@ def test_ctrl_c_ends_the_command(app):
         stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(1)  # until the handler sleeps: from outside there is no sign of it
+    program, deadline = psutil.Process(running.pid), time.monotonic() + 20
+    while len(program.children(recursive=True)) < 3:  # a zygote, an init and the handler
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=20)
     assert (running.returncode, out) == (130, "")
@@ -225,6 +230,13 @@ def test_bench_with_json(app):
         assert start.keys() >= QUANTILES | {"runs", "samples"}
         assert len(start["samples"]) == start["runs"] == 2
         assert start["min"] <= start["p50"] <= start["p90"] <= start["p99"] <= start["max"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is not None, reason="matplotlib is installed")
+def test_bench_says_what_a_plot_needs_before_it_measures(app, tmp_path):
+    code, out, err = command("bench", "app.handler", "--code", app, "--plot", str(tmp_path / "plot.svg"))
+    assert (code, out) == (2, "")
+    assert "coldframe[plot]" in err
 
 
 def test_bench_of_a_function_that_fails_exits_with_1(app):

@@ -208,11 +208,9 @@ impl Environment {
     }
 
     fn talk(&self, talk: &mut Talk<'_>, backstop: Instant, interrupted: &dyn Fn() -> bool) -> io::Result<Reply> {
-        // What an environment has to say before it was asked anything is for nobody.
-        match talk.incoming.pull(self.control.as_fd(), &mut talk.buffer)? {
-            Arrival::Nothing => {}
-            Arrival::Closed => return Ok(Reply::Ended(self.exit_status(Duration::ZERO))),
-            _ => return Ok(Reply::Unready),
+        // One that died while it was idle, or has something to say that nobody asked, is not given the event at all.
+        if self.state() != State::Init && !self.is_silent(talk)? {
+            return Ok(Reply::Unready);
         }
         self.thaw().map_err(io::Error::other)?;
         loop {
@@ -246,6 +244,14 @@ impl Environment {
                 return Ok(Reply::Ended(None));
             }
         }
+    }
+
+    /// Whether it waits, as it should. Second answers to its last question are thrown away.
+    fn is_silent(&self, talk: &mut Talk<'_>) -> io::Result<bool> {
+        let ready = self.wait(true, Instant::now())?;
+        let said =
+            if ready.control { talk.incoming.pull(self.control.as_fd(), &mut talk.buffer)? } else { Arrival::Nothing };
+        Ok(!ready.channel && said == Arrival::Nothing)
     }
 
     fn drain(&self, buffer: &mut [u8]) {

@@ -285,7 +285,7 @@ impl Core {
             let cgroup = self.house.groups.create(&format!("e{number}-{attempt}"), owner)?;
             match Environment::create(&zygote, function, cgroup, number, slot) {
                 // A zygote that was killed is replaced, once.
-                Err(_) if attempt == 0 && !zygote.alive() => {}
+                Err(_) if attempt == 0 && zygote.ends_within(Duration::from_millis(200)) => {}
                 result => return result,
             }
         }

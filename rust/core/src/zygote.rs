@@ -170,8 +170,13 @@ impl Zygote {
 
     /// Whether it can still be asked.
     pub fn alive(&self) -> bool {
+        !self.ends_within(Duration::ZERO)
+    }
+
+    /// Waits for its end, for as long as given: an init that is killed ends after everything below it.
+    pub fn ends_within(&self, time: Duration) -> bool {
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        poll(&mut fds, Some(&process::timespec(Duration::ZERO))).is_ok_and(|ready| ready == 0)
+        poll(&mut fds, Some(&process::timespec(time))).is_ok_and(|ready| ready > 0)
     }
 }
 
