@@ -37,6 +37,19 @@ HANDLER = """
             return repr(eval(event))
         return [event, count]
 """
+# Joins cgroups while it may, then becomes the user, then the program. In a version 2 tree only who may write to the
+# common ancestor moves a process, so this cannot wait until the user has changed.
+ENTER = """
+import os, sys
+user, groups, program = int(sys.argv[1]), sys.argv[2].split(":"), sys.argv[3:]
+for group in filter(None, groups):
+    with open(group + "/cgroup.procs", "w") as file:
+        file.write(str(os.getpid()))
+os.setgroups([])
+os.setresgid(user, user, user)
+os.setresuid(user, user, user)
+os.execv(program[0], program)
+"""
 # What the ordinary user's program begins with.
 PROLOGUE = """
 import json, os, pathlib, subprocess, sys, time
@@ -85,6 +98,8 @@ def delegated():
     """Cgroups below our own, one in every hierarchy, that belong to the user."""
     groups = []
     for own in own_cgroups():
+        if own.joinpath("cpuset.cpus").exists() and not own.joinpath("cgroup.controllers").exists():
+            continue  # a version 1 cpuset takes nobody before it has been given processors; environments need none
         group = own / NAME
         group.mkdir()
         groups.append(group)
@@ -102,16 +117,9 @@ def run(place):
     """Run a program as the ordinary user, in the given cgroups; return what it said."""
 
     def run(program, groups=(), **variables):
-        def enter():
-            for group in groups:
-                Path(group, "cgroup.procs").write_text(str(os.getpid()))
-
         done = subprocess.run(
-            [interpreter(), "-c", PROLOGUE + textwrap.dedent(program)],
-            preexec_fn=enter,
-            user=UID,
-            group=UID,
-            extra_groups=[],
+            [sys.executable, "-c", ENTER, str(UID), ":".join(map(str, groups))]
+            + [interpreter(), "-c", PROLOGUE + textwrap.dedent(program)],
             cwd="/",
             env={"HOME": str(place / "home"), "PATH": os.defpath, "PYTHONPATH": str(place / "lib"), **variables},
             capture_output=True,
@@ -346,16 +354,10 @@ def test_without_cgroups_what_is_available_works_and_says_what_is_missing(run, p
 
 @pytest.mark.parametrize("with_groups", [True, False])
 def test_doctor_says_the_same(place, delegated, with_groups):
-    def enter():
-        for group in delegated if with_groups else ():
-            Path(group, "cgroup.procs").write_text(str(os.getpid()))
-
+    groups = delegated if with_groups else ()
     done = subprocess.run(
-        [interpreter(), "-m", "coldframe", "doctor", "--json"],
-        preexec_fn=enter,
-        user=UID,
-        group=UID,
-        extra_groups=[],
+        [sys.executable, "-c", ENTER, str(UID), ":".join(map(str, groups))]
+        + [interpreter(), "-m", "coldframe", "doctor", "--json"],
         cwd="/",
         env={"HOME": str(place / "home"), "PATH": os.defpath, "PYTHONPATH": str(place / "lib")},
         capture_output=True,

@@ -260,7 +260,12 @@ impl Core {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let made = self.fork(function, number, slot).and_then(|environment| {
             let environment = Arc::new(environment);
-            self.supervisor.watch(&environment).map(|()| environment)
+            self.supervisor.watch(&environment)?;
+            // Closed meanwhile: whoever closes has killed what was watched before, and waits for the rest.
+            if self.is_closed() {
+                environment.kill(Cause::Retired);
+            }
+            Ok(environment)
         });
         made.map_err(|e| {
             self.release_slot(slot);
@@ -413,7 +418,9 @@ impl Core {
 
     /// Every environment that lives.
     pub fn environments(&self) -> Vec<Arc<Environment>> {
-        self.supervisor.living()
+        let mut living = self.supervisor.living();
+        living.retain(|environment| environment.usable());
+        living
     }
 
     /// Destroys everything. False when something would not die within ten seconds; what is left of it is collected at
@@ -431,7 +438,8 @@ impl Core {
         self.lock().functions.clear();
         self.nursery.end();
         self.supervisor.stop();
-        self.house.groups.remove();
+        // What is left keeps its entry in our directory, by which the next start finds it.
+        let clean = self.house.groups.remove() && clean;
         if clean {
             self.house.state.remove();
         }

@@ -185,7 +185,10 @@ impl Supervisor {
             }
             return;
         }
-        let Some(environment) = self.lock().watched.remove(&id) else { return };
+        let mut inner = self.lock();
+        let Some(environment) = inner.watched.remove(&id) else { return };
+        inner.graves.push(Arc::clone(&environment));
+        drop(inner);
         let _ = epoll::delete(&self.epoll, environment.pidfd());
         if let Some(alarm) = environment.alarm() {
             let _ = epoll::delete(&self.epoll, alarm);
@@ -194,7 +197,6 @@ impl Supervisor {
         if let Some(core) = core.upgrade() {
             core.forget_environment(&environment);
         }
-        self.lock().graves.push(environment);
     }
 
     fn expire(&self) {
@@ -211,20 +213,16 @@ impl Supervisor {
     }
 
     fn bury(&self, core: &Weak<Core>) {
-        let graves = std::mem::take(&mut self.lock().graves);
-        let mut left = Vec::new();
+        // A copy: whoever waits for burials must see those that are under way.
+        let graves = self.lock().graves.clone();
         for environment in graves {
             if environment.remove_cgroup() {
+                self.lock().graves.retain(|grave| !Arc::ptr_eq(grave, &environment));
                 if let Some(core) = core.upgrade() {
                     core.release_slot(environment.slot());
                 }
-            } else {
-                left.push(environment);
             }
         }
-        let mut inner = self.lock();
-        inner.graves.extend(left);
-        drop(inner);
         self.buried.notify_all();
     }
 

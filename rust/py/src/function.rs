@@ -1,7 +1,7 @@
 //! A function of a host.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use coldframe_core::error::Error;
@@ -15,7 +15,8 @@ use crate::ticket::Ticket;
 
 #[pyclass(frozen, module = "coldframe._core")]
 pub struct Function {
-    pub core: Arc<Core>,
+    /// Not the host's owner: a closed host has nothing open, however long its functions are kept.
+    pub core: Weak<Core>,
     pub function: Arc<coldframe_core::function::Function>,
 }
 
@@ -59,6 +60,7 @@ impl Function {
             .map(Duration::try_from_secs_f64)
             .transpose()
             .map_err(|_| to_python(Error::Configuration("timeout_s must be above 0 and at most 900 seconds".into())))?;
+        let core = self.core.upgrade().ok_or_else(|| to_python(Error::Closed("this host")))?;
         let ticket = ticket.map_or_else(Arc::default, |ticket| Arc::clone(&ticket.get().0));
         interruptible(py, |interrupted| {
             let call = Call {
@@ -69,7 +71,7 @@ impl Function {
                 wait,
                 interrupted,
             };
-            self.core.invoke(&self.function, &call)
+            core.invoke(&self.function, &call)
         })
         .map(Outcome)
     }
@@ -84,6 +86,10 @@ impl Function {
     }
 
     fn close(&self, py: Python<'_>) {
-        py.detach(|| self.core.close_function(&self.function));
+        py.detach(|| {
+            if let Some(core) = self.core.upgrade() {
+                core.close_function(&self.function);
+            }
+        });
     }
 }

@@ -66,7 +66,7 @@ impl Host {
             None => spec::from_keywords(&PyDict::new(py))?,
         };
         let function = py.detach(|| core.function(spec)).map_err(to_python)?;
-        Ok(Function { core, function })
+        Ok(Function { core: Arc::downgrade(&core), function })
     }
 
     fn prewarm(&self, py: Python<'_>, function: &Bound<'_, Function>, n: usize) -> PyResult<()> {

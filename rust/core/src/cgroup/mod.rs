@@ -145,11 +145,9 @@ impl Groups {
         least
     }
 
-    /// Removes what [`Groups::new`] made; the cgroups below have to be gone.
-    pub fn remove(&self) {
-        for path in self.paths() {
-            let _ = fs::remove_dir(path);
-        }
+    /// Removes what [`Groups::new`] made; the cgroups below have to be gone. False if something is left.
+    pub fn remove(&self) -> bool {
+        remove_all(self.paths()).is_ok()
     }
 }
 
@@ -320,15 +318,20 @@ impl Cgroup {
 
     /// Removes the directories; an error where processes are still in them.
     pub fn remove(&self) -> io::Result<()> {
-        let mut first = Ok(());
-        for path in self.paths().into_values() {
-            match fs::remove_dir(&path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => first = first.and(Err(e)),
-                _ => {}
-            }
-        }
-        first
+        remove_all(self.paths().into_values())
     }
+}
+
+/// Removes cgroups, as many as can be; the first error.
+fn remove_all(paths: impl IntoIterator<Item = PathBuf>) -> io::Result<()> {
+    let mut first = Ok(());
+    for path in paths {
+        match fs::remove_dir(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => first = first.and(Err(e)),
+            _ => {}
+        }
+    }
+    first
 }
 
 /// A share of CPU time as the scheduler takes it: so many microseconds in every period.
