@@ -284,12 +284,12 @@ def test_a_killed_owner_is_collected_by_the_next(run, delegated, place):
 
     said = run(
         f"""
-        program = '''
-import coldframe, os, signal
-fn = coldframe.Function("app.handler", {str(place / "code")!r})
-fn(1)
-os.kill(os.getpid(), signal.SIGKILL)
-'''
+        program = (
+            "import coldframe, os, signal\\n"
+            "fn = coldframe.Function('app.handler', '{place}/code')\\n"
+            "fn(1)\\n"
+            "os.kill(os.getpid(), signal.SIGKILL)\\n"
+        )
         done = subprocess.run([sys.executable, "-c", program], check=False)
         owners = pathlib.Path.home() / ".cache/coldframe/owners"
         left = len(list(owners.iterdir()))

@@ -159,7 +159,13 @@ impl Facts {
 
     /// What an ordinary user, or root in a container, has to be given.
     fn delegation(&self) -> String {
-        if self.root {
+        if self.cgroups.crowded() {
+            let manager = if self.root { "" } else { " --user" };
+            format!(
+                "start this program in a cgroup of its own: systemd-run{manager} --scope -p Delegate=yes <command>; or pass \
+                 Host(cgroup=\"take\") to have the others moved into a leaf of this one"
+            )
+        } else if self.root {
             "run where the cgroup tree is writable: in a container that takes --cgroupns=private and a writable \
              /sys/fs/cgroup"
                 .to_owned()

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
+
 use crate::environment::{Cause, Environment, Reply, State as EnvironmentState};
 use crate::error::{Error, Result};
 use crate::function::Function;
@@ -12,6 +14,7 @@ use crate::host::Facts;
 use crate::house::House;
 use crate::invocation::Ticket;
 use crate::nursery::Nursery;
+use crate::process::timespec;
 use crate::spec::Spec;
 use crate::state::UIDS;
 use crate::supervisor::Supervisor;
@@ -357,7 +360,7 @@ impl Core {
             if used <= self.max_memory {
                 return Ok(());
             }
-            if !self.evict_one() {
+            if !self.evict_one() && !self.see_one_off() {
                 return Err(Error::Throttled(format!(
                     "environments use {} MiB of memory and max_memory_mb is {}; try again later, or raise it",
                     used >> 20,
@@ -365,6 +368,12 @@ impl Core {
                 )));
             }
         }
+    }
+
+    /// Waits for the end of an environment that has been killed and still holds memory; false if there is none.
+    fn see_one_off(&self) -> bool {
+        let dying = self.supervisor.living().into_iter().find(|environment| !environment.usable());
+        dying.is_some_and(|environment| ends(&environment))
     }
 
     /// Destroys the environment that has been idle longest and waits until its memory is back; false if none is idle.
@@ -379,10 +388,7 @@ impl Core {
         drop(pool);
         let Some(environment) = oldest else { return false };
         environment.kill(Cause::Retired);
-        let pidfd = environment.pidfd();
-        let mut fds = [rustix::event::PollFd::from_borrowed_fd(pidfd, rustix::event::PollFlags::IN)];
-        let _ = rustix::event::poll(&mut fds, Some(&crate::process::timespec(Duration::from_secs(1))));
-        true
+        ends(&environment)
     }
 
     /// Forgets an environment that has died.
@@ -463,6 +469,13 @@ impl Core {
     fn lock(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Waits for the end of an environment that has been killed; false if that takes longer than it may.
+fn ends(environment: &Environment) -> bool {
+    let pidfd = environment.pidfd();
+    let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+    poll(&mut fds, Some(&timespec(Duration::from_secs(1)))).is_ok_and(|ready| ready > 0)
 }
 
 impl Drop for Core {

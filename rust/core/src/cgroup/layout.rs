@@ -6,9 +6,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
+use rustix::io::Errno;
 
 use super::write;
 use crate::error::{Error, Result};
+
+/// The cgroup below its own to which the caller moves, so that there can be limits beside it.
+const LEAF: &str = "coldframe-caller";
+/// How often moving is tried again when a process forks meanwhile.
+const MOVES: usize = 20;
 
 /// A controller that environments are limited by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,10 +53,10 @@ pub(super) enum Home {
 /// What the caller finds.
 #[derive(Clone, Debug, Default)]
 pub struct Layout {
-    /// The caller's directory in the version 2 tree.
+    /// The caller's directory in the version 2 tree; the one above it when it has moved to a leaf already.
     pub(super) unified: Option<PathBuf>,
-    /// Whether that is the root of the tree, where processes and child cgroups may live side by side.
-    at_root: bool,
+    /// Whether others in there stand in the way of limits below it.
+    crowded: bool,
     homes: BTreeMap<Controller, Home>,
     /// The caller's directory in the version 1 freezer, where there is no version 2 tree.
     pub(super) freezer: Option<PathBuf>,
@@ -67,7 +73,9 @@ impl Layout {
     pub fn probe(take: bool) -> io::Result<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
         let own = fs::read_to_string("/proc/self/cgroup")?;
-        Ok(Self::from(&mounts, &own, take))
+        let mut layout = Self::from(&mounts, &own, take);
+        layout.look_around();
+        Ok(layout)
     }
 
     fn from(mounts: &str, own: &str, take: bool) -> Self {
@@ -75,8 +83,7 @@ impl Layout {
         for line in mounts.lines() {
             let Some(mount) = Mount::parse(line) else { continue };
             if mount.kind == "cgroup2" && layout.unified.is_none() {
-                layout.unified = own_path(own, str::is_empty).map(|path| mount.below(path));
-                layout.at_root = own_path(own, str::is_empty) == Some("/") && mount.root == "/";
+                layout.unified = own_path(own, str::is_empty).map(|path| above_leaf(mount.below(path)));
             }
             if mount.kind == "cgroup" {
                 let path = |name: &str| {
@@ -111,8 +118,12 @@ impl Layout {
                     continue;
                 }
                 _ => match &self.unified {
-                    Some(path) if !writable(path) => format!("{} cannot be written by this user", path.display()),
-                    Some(path) => format!("{} does not offer the {name} controller", path.display()),
+                    Some(path) if !delegated(path) => format!("{} cannot be written by this user", path.display()),
+                    Some(path) if is_root(path) => format!("{} does not offer the {name} controller", path.display()),
+                    Some(path) => format!(
+                        "{} does not offer the {name} controller: cgroup.subtree_control of the cgroup above has to name it",
+                        path.display()
+                    ),
                     None => format!("no cgroup hierarchy with the {name} controller is mounted"),
                 },
             };
@@ -122,6 +133,40 @@ impl Layout {
         if self.freezer.as_ref().is_some_and(|path| !writable(path)) {
             self.freezer = None;
         }
+    }
+
+    /// Counts those beside the caller: outside the root of the version 2 tree a cgroup with processes has no limits below
+    /// it, and others are only moved aside where the caller allows it.
+    fn look_around(&mut self) {
+        let Some(own) = self.unified.clone().filter(|own| !is_root(own)) else { return };
+        let wanted = self.unified_controllers();
+        let others = processes(&own).iter().filter(|pid| !self.may_move(pid)).count();
+        if others == 0 || enabled(&own, &wanted) {
+            return;
+        }
+        let why = format!(
+            "{} holds other processes ({others}), and version 2 allows no limits below a cgroup with processes",
+            own.display()
+        );
+        self.crowded = true;
+        for controller in wanted {
+            self.forget(controller, &why);
+        }
+    }
+
+    /// Whether a process of the caller's cgroup may be moved to a leaf, and can be: those of other pid namespaces are
+    /// all called 0.
+    fn may_move(&self, pid: &str) -> bool {
+        pid != "0" && (self.take || is_ours(pid))
+    }
+
+    /// Whether others in the caller's cgroup of the version 2 tree stand in the way of limits below it.
+    pub fn crowded(&self) -> bool {
+        self.crowded
+    }
+
+    fn unified_controllers(&self) -> Vec<Controller> {
+        self.homes.iter().filter(|(_, home)| **home == Home::Unified).map(|(&controller, _)| controller).collect()
     }
 
     /// The controllers that can be used, and where.
@@ -143,18 +188,20 @@ impl Layout {
     /// Behaves as if no version 2 tree were mounted.
     pub fn forget_unified(&mut self) {
         self.unified = None;
-        self.homes.retain(|_, home| *home != Home::Unified);
+        for controller in self.unified_controllers() {
+            self.forget(controller, "COLDFRAME_PRETEND says so");
+        }
     }
 
     /// Behaves as if nothing could be frozen.
     pub fn forget_freezer(&mut self) {
-        self.unified = None;
+        self.forget_unified();
         self.freezer = None;
     }
 
     /// Whether environments can be frozen and killed through the version 2 tree.
     pub fn unified_writable(&self) -> bool {
-        self.unified.as_deref().is_some_and(writable)
+        self.unified.as_deref().is_some_and(delegated)
     }
 
     /// Whether environments can be frozen at all.
@@ -173,43 +220,73 @@ impl Layout {
     }
 
     /// Makes the caller's cgroup of the version 2 tree one that may have children with controllers: outside the root
-    /// such a cgroup may hold no processes of its own, so they move to a leaf, where the caller allows it.
+    /// such a cgroup may hold no processes of its own, so they move to a leaf.
     pub(super) fn make_room(&self) -> Result<()> {
-        let Some(own) = self.unified.as_ref().filter(|_| self.homes.values().any(|home| *home == Home::Unified)) else {
-            return Ok(());
-        };
-        let control = own.join("cgroup.subtree_control");
-        let wanted: Vec<&str> =
-            self.homes.iter().filter(|(_, home)| **home == Home::Unified).map(|(c, _)| c.name()).collect();
-        let enable = || wanted.iter().try_for_each(|name| write(&control, &format!("+{name}")));
-        let enabled = fs::read_to_string(&control).unwrap_or_default();
-        if wanted.iter().all(|name| enabled.split_whitespace().any(|c| c == *name)) {
-            return Ok(());
+        let wanted = self.unified_controllers();
+        let Some(own) = self.unified.as_ref().filter(|own| !enabled(own, &wanted)) else { return Ok(()) };
+        // All in one write: beside processes the kernel would give cpu and pids alone, and never memory after that.
+        let names: Vec<String> = wanted.iter().map(|controller| format!("+{}", controller.name())).collect();
+        let enable = || write(&own.join("cgroup.subtree_control"), &names.join(" "));
+        if is_root(own) {
+            return enable();
         }
-        if !self.at_root {
-            let procs = fs::read_to_string(own.join("cgroup.procs")).unwrap_or_default();
-            let others: Vec<&str> = procs.lines().filter(|pid| !is_ours(pid)).collect();
-            if !others.is_empty() && !self.take {
-                return Err(Error::HostCapability(format!(
-                    "the cgroup {} holds {} processes beside this one, and version 2 allows no limits below a cgroup with \
-                     processes; start this program in a cgroup of its own: systemd-run --user --scope -p Delegate=yes \
-                     <command>, or pass Host(cgroup=\"take\") to have them moved into a leaf of it",
-                    own.display(),
-                    others.len()
-                )));
+        let leaf = own.join(LEAF);
+        match fs::create_dir(&leaf) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::kernel("making a cgroup", leaf.display().to_string(), e));
             }
-            let leaf = own.join("coldframe-caller");
-            match fs::create_dir(&leaf) {
-                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(Error::kernel("making a cgroup", leaf.display().to_string(), e));
+            _ => {}
+        }
+        for _ in 0..MOVES {
+            for pid in processes(own).iter().filter(|pid| self.may_move(pid)) {
+                match write(&leaf.join("cgroup.procs"), pid) {
+                    // It has ended.
+                    Err(e) if errno(&e) == Some(Errno::SRCH) => {}
+                    result => result?,
                 }
-                _ => {}
             }
-            for pid in procs.lines() {
-                write(&leaf.join("cgroup.procs"), pid)?;
+            match enable() {
+                // One more was born, or has come.
+                Err(e) if errno(&e) == Some(Errno::BUSY) => {}
+                result => return result,
             }
         }
-        enable()
+        Err(Error::HostCapability(format!(
+            "processes keep appearing in the cgroup {}, and version 2 allows no limits below a cgroup with processes; \
+             start this program in a cgroup of its own: systemd-run --user --scope -p Delegate=yes <command>",
+            own.display()
+        )))
+    }
+}
+
+fn errno(error: &Error) -> Option<Errno> {
+    let Error::Kernel { source, .. } = error else { return None };
+    Errno::from_io_error(source)
+}
+
+/// The processes in a cgroup itself.
+fn processes(cgroup: &Path) -> Vec<String> {
+    let text = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Whether the children of a cgroup have these controllers already.
+fn enabled(cgroup: &Path, wanted: &[Controller]) -> bool {
+    let enabled = fs::read_to_string(cgroup.join("cgroup.subtree_control")).unwrap_or_default();
+    wanted.iter().all(|controller| enabled.split_whitespace().any(|name| name == controller.name()))
+}
+
+/// Whether this is the root of the whole version 2 tree, where processes and child cgroups may live side by side. A
+/// cgroup namespace calls its own root `/` as well, but every cgroup except the real root has a type.
+fn is_root(cgroup: &Path) -> bool {
+    !cgroup.join("cgroup.type").exists()
+}
+
+/// Where a caller that was moved to a leaf before, by itself or with its parent, has its cgroups: beside that leaf.
+fn above_leaf(own: PathBuf) -> PathBuf {
+    match own.parent() {
+        Some(above) if own.ends_with(LEAF) && delegated(above) => above.to_path_buf(),
+        _ => own,
     }
 }
 
@@ -229,6 +306,12 @@ fn is_ours(pid: &str) -> bool {
         parent.clone_into(&mut pid);
     }
     false
+}
+
+/// Whether the caller may make cgroups below this one of the version 2 tree and put processes into them.
+fn delegated(cgroup: &Path) -> bool {
+    let writable_file = |name| access(cgroup.join(name), Access::WRITE_OK).is_ok();
+    writable(cgroup) && writable_file("cgroup.procs") && writable_file("cgroup.subtree_control")
 }
 
 fn writable(path: &Path) -> bool {
@@ -263,8 +346,9 @@ impl<'a> Mount<'a> {
 
     /// Where the cgroup with this path in `/proc/self/cgroup` appears.
     fn below(&self, path: &str) -> PathBuf {
-        let path = path.strip_prefix(self.root).unwrap_or(path);
-        Path::new(self.point).join(path.trim_start_matches('/'))
+        let path = Path::new(path).strip_prefix(self.root).unwrap_or(Path::new(path));
+        // By its components, so that the root of the mount gets no slash at its end.
+        Path::new(self.point).join(path.strip_prefix("/").unwrap_or(path)).components().collect()
     }
 }
 
@@ -287,5 +371,29 @@ mod tests {
     fn a_mount_that_shows_a_subtree_is_seen_through() {
         let mount = Mount::parse("1 2 0:3 /docker/x /sys/fs/cgroup ro - cgroup2 cgroup rw").expect("a mount");
         assert_eq!(mount.below("/docker/x/y"), Path::new("/sys/fs/cgroup/y"));
+        assert_eq!(mount.below("/docker/x").as_os_str(), "/sys/fs/cgroup");
+    }
+
+    #[test]
+    fn who_was_moved_to_a_leaf_has_its_cgroups_beside_it() {
+        let own = std::env::temp_dir().join(format!("coldframe-layout-{}", std::process::id()));
+        let leaf = own.join(LEAF);
+        fs::create_dir_all(&leaf).expect("directories");
+        assert_eq!(above_leaf(leaf.clone()), leaf, "not where the one above is somebody else's");
+        for file in ["cgroup.procs", "cgroup.subtree_control"] {
+            fs::write(own.join(file), "memory pids\n").expect("a file");
+        }
+        assert_eq!(above_leaf(leaf.clone()), own);
+        assert_eq!(above_leaf(own.clone()), own);
+        assert!(enabled(&own, &[Controller::Pids]) && !enabled(&own, &[Controller::Pids, Controller::Cpu]));
+        fs::remove_dir_all(&own).expect("removed");
+    }
+
+    #[test]
+    fn what_is_forgotten_is_missing() {
+        let mut layout = Layout { unified: Some("/".into()), ..Layout::default() };
+        layout.homes.insert(Controller::Memory, Home::Unified);
+        layout.forget_unified();
+        assert!(layout.missing(Controller::Memory).is_some() && !layout.can_freeze());
     }
 }
