@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import coldframe
 import pytest
+
+import coldframe
 
 ECHO = "def handler(event, context):\n    return event\n"
 

@@ -3,8 +3,9 @@
 import os
 from pathlib import Path
 
-import coldframe
 import psutil
+
+import coldframe
 
 ENVIRONMENTS = 1000
 

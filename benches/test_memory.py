@@ -2,8 +2,9 @@
 
 import statistics
 
-import coldframe
 import psutil
+
+import coldframe
 
 BOUND_MB = 3.0
 ENVIRONMENTS = 20

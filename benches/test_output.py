@@ -1,7 +1,8 @@
 """SPECIFICATION: a handler that prints 200 MB makes the embedding process grow by at most 8 MB."""
 
-import coldframe
 import psutil
+
+import coldframe
 
 BOUND_MB = 8.0
 PRINTED_MB = 200

@@ -44,8 +44,8 @@ class FunctionOptions(TypedDict, total=False):
     host: Host | None
 
 
-# Lambda sets these itself, or has them set by nobody. It reserves the region and the credentials, too, which it takes from
-# the function's role; there are no roles here, so that whoever calls AWS or a stand-in for it has to give them.
+# Lambda sets these itself, or has them set by nobody. It reserves the region and the credentials, too, which it takes
+# from the function's role; there are no roles here, so that whoever calls AWS or a stand-in for it has to give them.
 _RESERVED = frozenset(
     {
         "_HANDLER",

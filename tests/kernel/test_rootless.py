@@ -1,5 +1,6 @@
 """An ordinary user: with cgroups that were delegated to it, and without."""
 
+import errno
 import json
 import os
 import shutil
@@ -118,8 +119,16 @@ def run(place):
 
     def run(program, groups=(), **variables):
         done = subprocess.run(
-            [sys.executable, "-c", ENTER, str(UID), ":".join(map(str, groups))]
-            + [interpreter(), "-c", PROLOGUE + textwrap.dedent(program)],
+            [
+                sys.executable,
+                "-c",
+                ENTER,
+                str(UID),
+                ":".join(map(str, groups)),
+                interpreter(),
+                "-c",
+                PROLOGUE + textwrap.dedent(program),
+            ],
             cwd="/",
             env={"HOME": str(place / "home"), "PATH": os.defpath, "PYTHONPATH": str(place / "lib"), **variables},
             capture_output=True,
@@ -229,8 +238,6 @@ def test_refusals_are_those_of_root(run, delegated, place):
         """,
         delegated,
     )
-    import errno
-
     wanted = {attack: f"[Errno {getattr(errno, name)}]" for attack, name in attacks.items()}
     assert {attack: (text or "").partition("]")[0] + "]" for attack, text in said["numbers"].items()} == wanted
 
@@ -356,8 +363,18 @@ def test_without_cgroups_what_is_available_works_and_says_what_is_missing(run, p
 def test_doctor_says_the_same(place, delegated, with_groups):
     groups = delegated if with_groups else ()
     done = subprocess.run(
-        [sys.executable, "-c", ENTER, str(UID), ":".join(map(str, groups))]
-        + [interpreter(), "-m", "coldframe", "doctor", "--json"],
+        [
+            sys.executable,
+            "-c",
+            ENTER,
+            str(UID),
+            ":".join(map(str, groups)),
+            interpreter(),
+            "-m",
+            "coldframe",
+            "doctor",
+            "--json",
+        ],
         cwd="/",
         env={"HOME": str(place / "home"), "PATH": os.defpath, "PYTHONPATH": str(place / "lib")},
         capture_output=True,
