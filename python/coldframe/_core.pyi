@@ -6,7 +6,7 @@ every wait releases the GIL and ends with `KeyboardInterrupt` on Ctrl-C, after k
 
 from typing import Literal, TypedDict, final, type_check_only
 
-__all__ = ["EnvironmentInfo", "Function", "Host", "Outcome", "Ticket", "build_info", "doctor", "leftovers"]
+__all__ = ["EnvironmentInfo", "Function", "Host", "Outcome", "Ticket", "build_info", "doctor"]
 
 @type_check_only
 class BuildInfo(TypedDict):
@@ -43,9 +43,6 @@ def build_info() -> BuildInfo:
 
 def doctor() -> list[Protection]:
     """Return every protection with what this host gives; "strict" can be had when all are in force."""
-
-def leftovers() -> list[str]:
-    """Return the directories that owners left behind who died before they could tidy up."""
 
 @final
 class Ticket:

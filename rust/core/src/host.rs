@@ -71,7 +71,7 @@ impl Facts {
             try_namespaces(uid, gid).map_err(|e| e.to_string())
         };
         Ok(Self {
-            root: Self::caller_is_root(),
+            root: uid == 0,
             uid,
             gid,
             landlock: coldframe_sys::host::landlock_abi().filter(|_| !gone("landlock")),
@@ -80,11 +80,6 @@ impl Facts {
             seccomp: seccomp_available() && !gone("seccomp"),
             namespaces,
         })
-    }
-
-    /// Whether the caller is root.
-    pub fn caller_is_root() -> bool {
-        getuid().is_root()
     }
 
     /// Every protection, in force or not.

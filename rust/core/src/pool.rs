@@ -10,7 +10,6 @@ use rustix::event::{PollFd, PollFlags, poll};
 use crate::environment::{Cause, Environment, Reply, State as EnvironmentState};
 use crate::error::{Error, Result};
 use crate::function::Function;
-use crate::host::Facts;
 use crate::house::House;
 use crate::invocation::Ticket;
 use crate::nursery::Nursery;
@@ -123,11 +122,6 @@ impl Core {
         let function = Function::new(spec, &self.house.facts, &self.house.store, self.doors)?;
         self.lock().functions.insert(function.id, Share::default());
         Ok(Arc::new(function))
-    }
-
-    /// What this host gives.
-    pub fn facts(&self) -> &Facts {
-        &self.house.facts
     }
 
     /// The supervisor.

@@ -139,11 +139,6 @@ fn users(base: &Path) -> Result<(Option<File>, u32)> {
     Err(Error::HostCapability(format!("all {BLOCKS} blocks of host users are in use; close some hosts")))
 }
 
-/// The directories of owners that are dead.
-pub fn leftovers(root: bool) -> Vec<PathBuf> {
-    base(root).map(|base| dead(&base.join("owners")).into_iter().map(|(path, _)| path).collect()).unwrap_or_default()
-}
-
 fn dead(owners: &Path) -> Vec<(PathBuf, File)> {
     let Ok(entries) = fs::read_dir(owners) else { return Vec::new() };
     let mut found = Vec::new();

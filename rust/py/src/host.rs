@@ -123,12 +123,3 @@ pub fn doctor(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
     }
     Ok(list)
 }
-
-/// Directories that dead owners left behind.
-#[pyfunction]
-pub fn leftovers(py: Python<'_>) -> Vec<String> {
-    py.detach(|| {
-        let root = Facts::caller_is_root();
-        coldframe_core::state::leftovers(root).iter().map(|path| path.display().to_string()).collect()
-    })
-}

@@ -20,7 +20,7 @@ mod _core {
     #[pymodule_export]
     use super::function::Function;
     #[pymodule_export]
-    use super::host::{Host, doctor, leftovers};
+    use super::host::{Host, doctor};
     #[pymodule_export]
     use super::outcome::Outcome;
     #[pymodule_export]
