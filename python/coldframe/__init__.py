@@ -11,7 +11,7 @@ Behind them: `_options` checks what a function is given, `_event` encodes events
 `_interpreter` and `_preload` describe what a function needs of Python, `_core` is the native module.
 
 A name is loaded when it is first used. The pytest plugin, which pytest imports in every run, and `coldframe --help`
-then cost next to nothing.
+then cost next to nothing. The native module alone is loaded at once, in about a millisecond, to warn of a debug build.
 """
 
 from __future__ import annotations
@@ -70,6 +70,11 @@ if sys.platform != "linux":
         f"coldframe isolates handlers with features of the Linux kernel and cannot work on {sys.platform}; "
         "run it on Linux, in a virtual machine if need be"
     )
+
+# After the check above: there is no native module on other systems.
+from coldframe import _build
+
+_build.warn_about_debug_build()
 
 _MODULES = {
     "Environment": "_host",

@@ -18,7 +18,7 @@ def warn_about_debug_build() -> None:
         warnings.warn(
             "this coldframe is a debug build and slow; install a wheel, or build with `maturin develop --release`",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
 
 

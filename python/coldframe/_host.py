@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
 
-from coldframe import _build, _core
+from coldframe import _core
 from coldframe._options import check_choice, check_span, check_whole
 from coldframe.errors import ColdframeError, ConfigurationError, ThrottledError
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from coldframe._function import Function
     from coldframe._future import InvocationFuture
 
-_build.warn_about_debug_build()
 
 # Threads beside those of the invocations in flight, so that a submission over the limit is refused and not queued.
 _SPARE_THREADS = 8
