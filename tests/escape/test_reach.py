@@ -181,7 +181,8 @@ def test_two_environments_are_strangers(make, host):
         name="one",
     )
     leave()
-    look = make(EVALUATE, name="other")
+    # Without packages: a virtual environment under /tmp is shown there, at its own path.
+    look = make(EVALUATE, name="other", packages="none")
     assert look("os.listdir('/tmp') + os.listdir('/dev/shm')") == "[]"
     assert look("socket.socket(socket.AF_UNIX).connect('\\0coldframe-test')") == errno.ECONNREFUSED
 

@@ -434,6 +434,7 @@ def test_scratch_is_sized_sticky_and_private(make, host):
         """,
         tmp_mb=7,
         reuse=False,
+        packages="none",  # a virtual environment under /tmp is shown there, at its own path
     )
     for _ in range(2):
         assert fn() == [[], "0o41777", 7 << 20, 65536]
