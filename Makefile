@@ -40,7 +40,7 @@ $(VENV)/installed: pyproject.toml
 
 # The release build: a debug build warns when it is imported, and its numbers mean nothing.
 $(VENV)/built: $(VENV)/installed $(RUST)
-	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --locked --quiet
+	PIP_QUIET=1 VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --locked --quiet
 	touch $@
 
 clean:
