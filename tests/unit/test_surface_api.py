@@ -130,7 +130,7 @@ def test_everything_public_can_be_imported_and_is_listed():
 def test_importing_the_package_is_quiet_and_loads_nothing_heavy():
     program = (
         "import sys\nimport coldframe\n"
-        "print(*sorted({'asyncio', 'json', 'concurrent.futures', 'coldframe._core'} & sys.modules.keys()))\n"
+        "print(*sorted({'asyncio', 'json', 'concurrent.futures', 'coldframe._host'} & sys.modules.keys()))\n"
     )
     told = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
     assert (told.stdout.strip(), told.stderr) == ("", "")

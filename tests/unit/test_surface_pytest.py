@@ -74,7 +74,7 @@ def test_the_plugin_costs_a_run_that_does_not_use_it_nothing(pytester):
         import sys
 
         def test_nothing_is_loaded():
-            assert "coldframe._core" not in sys.modules
+            assert "coldframe._host" not in sys.modules
         """
     )
     before = set(psutil.Process().children())

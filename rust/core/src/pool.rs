@@ -418,9 +418,7 @@ impl Core {
 
     /// Every environment that lives.
     pub fn environments(&self) -> Vec<Arc<Environment>> {
-        let mut living = self.supervisor.living();
-        living.retain(|environment| environment.usable());
-        living
+        self.supervisor.living()
     }
 
     /// Destroys everything. False when something would not die within ten seconds; what is left of it is collected at

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use coldframe_core::environment::Environment;
+use coldframe_core::environment::{Environment, State};
 use pyo3::prelude::*;
 
 #[pyclass(frozen, get_all, module = "coldframe._core")]
@@ -26,7 +26,8 @@ impl EnvironmentInfo {
         Self {
             id: environment.id().to_owned(),
             function: environment.function().spec.name.clone(),
-            state: environment.state().name(),
+            // One that has been killed is as good as dead, whatever it did last.
+            state: if environment.usable() { environment.state() } else { State::Dead }.name(),
             pid: environment.pid(),
             cgroups: cgroups.into_iter().map(|(name, path)| (name, path.display().to_string())).collect(),
             memory_mb: environment.cgroup().memory_used().unwrap_or(0) as f64 / f64::from(1 << 20),
