@@ -107,7 +107,10 @@ def own_cgroups():
 def cgroups_of(pid):
     """Return every cgroup that a host of the process `pid` made, and those below."""
     tops = [top for own in own_cgroups() for top in own.glob(f"coldframe-{pid}-*")]
-    return sorted(str(path) for top in tops for path in (top, *top.rglob("*")) if path.is_dir())
+    found = [top for top in tops if top.is_dir()]
+    for folder, below, _ in itertools.chain.from_iterable(map(os.walk, tops)):  # which passes over what vanishes
+        found += [Path(folder, name) for name in below]
+    return sorted(map(str, found))
 
 
 def state_directory():

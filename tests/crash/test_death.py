@@ -84,7 +84,8 @@ MOMENTS = {
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_nothing_outlives_the_embedding_process(tmp_path, source, moment):
     statement = MOMENTS[moment].replace("\n", "\n        ")
-    with embedding(tmp_path, source, statement) as process:
+    # With a whole processor each: a quota would make their deaths slow, and nobody is left to lift it.
+    with embedding(tmp_path, source, statement, memory_mb=1769) as process:
         processes = of(process)
         assert len(processes) >= 4
         assert cgroups_of(process.pid)

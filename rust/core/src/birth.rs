@@ -4,12 +4,11 @@ use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use coldframe_sys::child::record::{Record, Section};
 use coldframe_sys::child::serve;
 use coldframe_sys::program;
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -45,6 +44,8 @@ pub fn give(zygote: &Zygote, function: &Function, cgroup: &Cgroup, slot: u32) ->
     let failed = |e: io::Error| Error::kernel("making", "an environment", e);
     let (control, far_control) = process::packet_pair().map_err(failed)?;
     let (channel, far_channel) = process::packet_pair().map_err(failed)?;
+    // Kernels before 6.16 cannot; there the filter, which lets no socket linger, is what keeps a close from blocking.
+    let _ = coldframe_sys::host::refuse_descriptors(control.as_fd());
     let (output, far_output) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
     rustix::io::ioctl_fionbio(&output, true).map_err(|e| failed(e.into()))?;
     // Credentials of what comes from the channel: the only word about a process id that is to be believed.
@@ -75,16 +76,8 @@ pub fn give(zygote: &Zygote, function: &Function, cgroup: &Cgroup, slot: u32) ->
 /// Waits for the first process to say hello: its host process id.
 fn hello(channel: BorrowedFd<'_>, function: &Function) -> Result<Pid> {
     let failed = |e: io::Error| Error::kernel("making", "an environment", e);
-    let deadline = Instant::now() + BIRTH;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let mut fds = [PollFd::new(&channel, PollFlags::IN)];
-        match poll(&mut fds, Some(&process::timespec(left))) {
-            Ok(0) => return Err(failed(io::ErrorKind::TimedOut.into())),
-            Ok(_) => break,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(failed(e.into())),
-        }
+    if !process::readable(channel, BIRTH) {
+        return Err(failed(io::ErrorKind::TimedOut.into()));
     }
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);

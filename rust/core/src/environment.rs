@@ -212,7 +212,10 @@ impl Environment {
         if self.state() != State::Init && !self.is_silent(talk)? {
             return Ok(Reply::Unready);
         }
-        self.thaw().map_err(io::Error::other)?;
+        if self.thaw().is_err() {
+            // It has just ended, and its cgroup is gone.
+            return Ok(Reply::Unready);
+        }
         loop {
             // When the other end is gone, its last words may still be there.
             talk.sent = talk.sent || talk.outgoing.push(self.control.as_fd()).unwrap_or(true);
@@ -330,6 +333,10 @@ impl Environment {
             self.cgroup.freeze(true)?;
             self.stopped.store(true, Ordering::Release);
             self.set_state(State::Frozen);
+            // Killed meanwhile: what version 1 has stopped would never take the signal.
+            if self.cause() != Cause::None {
+                self.cgroup.freeze(false)?;
+            }
         }
         Ok(())
     }

@@ -24,8 +24,9 @@ impl House {
     pub fn new(take: bool) -> Result<Self> {
         let facts = Facts::probe(take)?;
         let state = State::new(facts.root)?;
+        // Noted first: what is not on the list is never collected.
+        state.note_cgroups(&Groups::planned(&facts.cgroups, state.name()))?;
         let groups = Groups::new(&facts.cgroups, state.name())?;
-        state.note_cgroups(&groups.paths())?;
         let house = Self { store: Store::new(state.store()), facts, state, groups };
         if let Some(user) = house.zygote_user() {
             house.groups.admit(user)?;

@@ -53,7 +53,9 @@ impl Ticket {
     /// Notes the environment; false if the invocation was cancelled already.
     pub fn hold(&self, environment: &Arc<Environment>) -> bool {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        held.environment = Arc::downgrade(environment);
+        if !held.cancelled {
+            held.environment = Arc::downgrade(environment);
+        }
         !held.cancelled
     }
 
@@ -155,6 +157,8 @@ impl Core {
         }
         let outcome = sum_up(environment, verdict, request, duration, served.init);
         if keep {
+            // Before anybody else can have it. Cancelled until now, it is killed and not kept.
+            call.ticket.release();
             self.give_back(environment);
         }
         Ok(Some(outcome))

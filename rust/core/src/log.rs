@@ -54,7 +54,12 @@ impl Log {
     /// The text, with a mark where something is missing, and how many bytes that is. The log is empty afterwards.
     pub fn take(&mut self) -> (String, u64) {
         let dropped = std::mem::take(&mut self.dropped);
-        let mut text = String::from_utf8_lossy(&std::mem::take(&mut self.head)).into_owned();
+        let (mut head, mut tail) = (std::mem::take(&mut self.head), std::mem::take(&mut self.tail));
+        if dropped == 0 {
+            // One piece of text, which may change from one to the other in the middle of a character.
+            head.extend(tail.drain(..));
+        }
+        let mut text = String::from_utf8_lossy(&head).into_owned();
         if dropped > 0 {
             if !text.ends_with('\n') {
                 text.push('\n');
@@ -63,9 +68,7 @@ impl Log {
                 format!("[coldframe: {dropped} bytes of output were dropped here; log_kb sets how much is kept]\n");
             text.push_str(&mark);
         }
-        let tail = std::mem::take(&mut self.tail);
-        text.push_str(&String::from_utf8_lossy(tail.as_slices().0));
-        text.push_str(&String::from_utf8_lossy(tail.as_slices().1));
+        text.push_str(&String::from_utf8_lossy(tail.make_contiguous()));
         (text, dropped)
     }
 }
@@ -92,6 +95,14 @@ mod tests {
         let (text, dropped) = log.take();
         assert_eq!(dropped, 2990);
         assert!(text.starts_with("00000\n[coldframe: 2990 bytes") && text.ends_with("98999"), "{text}");
+    }
+
+    #[test]
+    fn characters_stay_whole_where_nothing_is_missing() {
+        let mut log = Log::new(20);
+        let text = "xéééééééé";
+        log.add(text.as_bytes());
+        assert_eq!(log.take(), (text.to_owned(), 0));
     }
 
     #[test]

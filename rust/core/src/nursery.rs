@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::function::{Function, ZygoteKey};
@@ -129,7 +130,9 @@ impl Nursery {
         };
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let cgroup = house.groups.create(&format!("z{number}"), user)?;
-        Zygote::launch(&plan, &self.programs, cgroup, (house.facts.uid, house.facts.gid))
+        Zygote::launch(&plan, &self.programs, cgroup.clone(), (house.facts.uid, house.facts.gid)).inspect_err(|_| {
+            let _ = cgroup.remove_within(Duration::from_secs(1));
+        })
     }
 
     /// Ends all of them, also those that were replaced, and whoever else still holds one: nothing runs in them any more.

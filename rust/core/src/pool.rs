@@ -5,15 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
-
 use crate::environment::{Cause, Environment, Reply, State as EnvironmentState};
 use crate::error::{Error, Result};
 use crate::function::Function;
 use crate::house::House;
 use crate::invocation::Ticket;
 use crate::nursery::Nursery;
-use crate::process::timespec;
+use crate::process::readable;
 use crate::spec::Spec;
 use crate::state::UIDS;
 use crate::supervisor::Supervisor;
@@ -56,6 +54,8 @@ pub struct Core {
 #[derive(Debug, Default)]
 struct Pool {
     in_flight: usize,
+    /// Environments that are being made.
+    making: usize,
     functions: HashMap<u64, Share>,
     slots: Vec<u32>,
 }
@@ -217,14 +217,16 @@ impl Core {
             limit + Duration::from_secs(5),
             interrupted,
         );
-        self.supervisor.met(&deadline);
+        if !self.supervisor.met(&deadline) {
+            environment.kill(Cause::Timeout);
+        }
         let init = begun.elapsed();
         let reply = reply.and_then(|reply| match reply {
             Reply::Answer(Kind::Ready, _) => environment.limit_cpu().map(|()| reply),
             reply => Ok(reply),
         });
         match reply.inspect_err(|_| environment.kill(Cause::Retired))? {
-            Reply::Answer(Kind::Ready, _) => {
+            Reply::Answer(Kind::Ready, _) if environment.usable() => {
                 environment.usage();
                 environment.set_state(EnvironmentState::Busy);
                 Ok(Made::Ready(Served { environment, init: Some(init) }))
@@ -248,17 +250,18 @@ impl Core {
 
     fn create(&self, function: &Arc<Function>) -> Result<Arc<Environment>> {
         self.make_memory_room()?;
-        let slot = if self.house.facts.root {
-            let slot = self.lock().slots.pop();
-            slot.ok_or_else(|| Error::Throttled(format!("{} environments are alive; close some", UIDS - 1)))?
-        } else {
-            0
-        };
+        let (slot, _making) = self.begin()?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let made = self.fork(function, number, slot).and_then(|environment| {
             let environment = Arc::new(environment);
-            self.supervisor.watch(&environment)?;
-            // Closed meanwhile: whoever closes has killed what was watched before, and waits for the rest.
+            if let Err(e) = self.supervisor.watch(&environment) {
+                // Its host user may be given to another only when it is no more.
+                environment.kill(Cause::Retired);
+                ends(&environment);
+                environment.remove_cgroup();
+                return Err(e);
+            }
+            // Closed meanwhile: `close` waits for us, and then for its burial.
             if self.is_closed() {
                 environment.kill(Cause::Retired);
             }
@@ -278,6 +281,21 @@ impl Core {
                 _ => e,
             }
         })
+    }
+
+    /// A host user for a new environment, and the right to make it. Counted under the lock that `close` takes after it has
+    /// closed: it waits for those that began before, and later ones are refused.
+    fn begin(&self) -> Result<(u32, Making<'_>)> {
+        let mut pool = self.lock();
+        self.open()?;
+        let slot = if self.house.facts.root {
+            let slot = pool.slots.pop();
+            slot.ok_or_else(|| Error::Throttled(format!("{} environments are alive; close some", UIDS - 1)))?
+        } else {
+            0
+        };
+        pool.making += 1;
+        Ok((slot, Making(self)))
     }
 
     fn fork(&self, function: &Arc<Function>, number: u64, slot: u32) -> Result<Environment> {
@@ -324,11 +342,12 @@ impl Core {
     pub fn retire_idle(&self, now: Instant) -> Option<Instant> {
         let mut pool = self.lock();
         let mut next: Option<Instant> = None;
+        let mut expired = Vec::new();
         for share in pool.functions.values_mut() {
             share.idle.retain(|idle| {
                 let end = idle.since + self.options.idle_timeout;
                 if end <= now {
-                    idle.environment.kill(Cause::Retired);
+                    expired.push(Arc::clone(&idle.environment));
                     return false;
                 }
                 let freeze = idle.since + self.options.freeze_after;
@@ -343,6 +362,11 @@ impl Core {
                 next = Some(next.map_or(due, |next| next.min(due)));
                 true
             });
+        }
+        drop(pool);
+        // Without the lock: each takes some writes to its cgroup.
+        for environment in expired {
+            environment.kill(Cause::Retired);
         }
         next
     }
@@ -432,7 +456,9 @@ impl Core {
             environment.kill(Cause::Retired);
         }
         // Closed from its own thread, when that held the last reference: nobody is left to bury but the next start.
-        let clean = !self.supervisor.is_this_thread() && self.supervisor.wait_for_burials(Duration::from_secs(10));
+        let clean = !self.supervisor.is_this_thread()
+            && self.wait_for_the_making()
+            && self.supervisor.wait_for_burials(Duration::from_secs(10));
         self.lock().functions.clear();
         self.nursery.end();
         self.supervisor.stop();
@@ -442,6 +468,12 @@ impl Core {
             self.house.state.remove();
         }
         clean
+    }
+
+    /// Waits until no environment is being made any more; false when that takes too long.
+    fn wait_for_the_making(&self) -> bool {
+        let waited = self.room.wait_timeout_while(self.lock(), Duration::from_secs(10), |pool| pool.making > 0);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     /// Whether it is closed.
@@ -463,11 +495,19 @@ impl Core {
     }
 }
 
+/// An environment that is being made.
+struct Making<'a>(&'a Core);
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        self.0.lock().making -= 1;
+        self.0.room.notify_all();
+    }
+}
+
 /// Waits for the end of an environment that has been killed; false if that takes longer than it may.
 fn ends(environment: &Environment) -> bool {
-    let pidfd = environment.pidfd();
-    let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
-    poll(&mut fds, Some(&timespec(Duration::from_secs(1)))).is_ok_and(|ready| ready > 0)
+    readable(environment.pidfd(), Duration::from_secs(1))
 }
 
 impl Drop for Core {

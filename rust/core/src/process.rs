@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coldframe_sys::spawn::{Spawn, spawn};
-use rustix::event::Timespec;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 
@@ -47,6 +48,27 @@ pub fn sealed(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
     Ok(File::open(path)?.into())
 }
 
+/// The init program. It may be run but not read, which makes its processes undumpable from their first instruction on:
+/// user code may already run beside an init that has not locked itself down yet.
+pub fn init_program() -> io::Result<OwnedFd> {
+    let fd = sealed("coldframe-init", coldframe_sys::INIT)?;
+    rustix::fs::fchmod(&fd, rustix::fs::Mode::from_raw_mode(0o111))?;
+    Ok(fd)
+}
+
+/// Waits until `fd` is readable; false when that takes longer than given.
+pub fn readable(fd: BorrowedFd<'_>, within: Duration) -> bool {
+    let deadline = Instant::now() + within;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&timespec(left))) {
+            Ok(ready) => return ready > 0,
+            Err(Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
+}
+
 /// A length of time as the kernel takes it.
 pub fn timespec(time: Duration) -> Timespec {
     Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) }
@@ -73,7 +95,7 @@ pub fn probe(uid: u32, gid: u32) -> io::Result<()> {
     let (ours, theirs) = packet_pair()?;
     let program = sealed("probe", &coldframe_sys::program::encode_init(&[], &[], &[]))?;
     let supervisor = own_pidfd()?;
-    let executable = sealed("init", coldframe_sys::INIT)?;
+    let executable = init_program()?;
     let map = own_map(uid, gid);
     let pidfd = spawn(&Spawn {
         namespaces: USER | PID | MOUNT | NETWORK | IPC | UTS | CGROUP,

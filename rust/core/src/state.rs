@@ -5,7 +5,7 @@
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -31,6 +31,7 @@ impl State {
     /// Makes it, after removing what dead owners left.
     pub fn new(root: bool) -> Result<Self> {
         let base = base(root)?;
+        private(&base)?;
         let owners = base.join("owners");
         private(&owners)?;
         collect(&owners);
@@ -101,8 +102,19 @@ fn base(root: bool) -> Result<PathBuf> {
         })
 }
 
+/// Makes a directory that is ours alone, or makes sure that it is: whoever could write to it could put code in the place
+/// of a function's.
 fn private(path: &Path) -> Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| failed("making a directory", path, e))
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| failed("making a directory", path, e))?;
+    let found = fs::symlink_metadata(path).map_err(|e| failed("looking at", path, e))?;
+    if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o022 != 0 {
+        return Err(Error::HostCapability(format!(
+            "{} belongs to somebody else, or others may write to it; remove it, or set COLDFRAME_STATE_DIR to a private \
+             directory",
+            path.display()
+        )));
+    }
+    Ok(())
 }
 
 /// Makes a directory whose lock is held before anybody can see it under its name.

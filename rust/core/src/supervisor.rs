@@ -32,6 +32,8 @@ struct Inner {
     /// When the thread will look at the deadlines again without being woken.
     armed: Option<Instant>,
     next: u64,
+    /// When somebody has asked it to look at what is idle.
+    look: Option<Instant>,
     thread: Option<ThreadId>,
     stop: bool,
 }
@@ -78,10 +80,15 @@ impl Supervisor {
         let failed = |e: rustix::io::Errno| Error::kernel("watching", environment.id(), e);
         let id = environment.number();
         self.lock().watched.insert(id, Arc::clone(environment));
-        if let Some(alarm) = environment.alarm() {
-            epoll::add(&self.epoll, alarm, EventData::new_u64(id << 1 | 1), EventFlags::IN).map_err(failed)?;
-        }
-        epoll::add(&self.epoll, environment.pidfd(), EventData::new_u64(id << 1), EventFlags::IN).map_err(failed)
+        let alarm = environment
+            .alarm()
+            .map_or(Ok(()), |alarm| epoll::add(&self.epoll, alarm, EventData::new_u64(id << 1 | 1), EventFlags::IN));
+        alarm
+            .and_then(|()| epoll::add(&self.epoll, environment.pidfd(), EventData::new_u64(id << 1), EventFlags::IN))
+            .map_err(|e| {
+                self.lock().watched.remove(&id);
+                failed(e)
+            })
     }
 
     /// Kills `environment` at `at`, unless the deadline is met first.
@@ -100,7 +107,8 @@ impl Supervisor {
 
     /// The deadline was met: false if it had passed already.
     pub fn met(&self, deadline: &Deadline) -> bool {
-        self.lock().deadlines.remove(&(deadline.0, deadline.1)).is_some()
+        // An answer that comes after it does not count, even if the thread has been too busy to act on it.
+        self.lock().deadlines.remove(&(deadline.0, deadline.1)).is_some() && Instant::now() <= deadline.0
     }
 
     /// Whether the calling thread is the supervisor's own.
@@ -162,9 +170,10 @@ impl Supervisor {
     /// When to look again without being woken; `None`: never.
     fn arm(&self, idle: Option<Instant>) -> Option<Instant> {
         let mut inner = self.lock();
+        let look = inner.look.take();
         let first = inner.deadlines.first_key_value().map(|((at, _), _)| *at);
         let grave = (!inner.graves.is_empty()).then(|| Instant::now() + RETRY);
-        inner.armed = [first, idle, grave].into_iter().flatten().min();
+        inner.armed = [first, idle, grave, look].into_iter().flatten().min();
         inner.armed
     }
 
@@ -229,6 +238,7 @@ impl Supervisor {
     /// Tells the thread to look at what has become idle.
     pub fn look(&self, at: Instant) {
         let mut inner = self.lock();
+        inner.look = Some(inner.look.map_or(at, |look| look.min(at)));
         if inner.armed.is_none_or(|armed| at < armed) {
             inner.armed = Some(at);
             drop(inner);

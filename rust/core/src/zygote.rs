@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use coldframe_sys::child::record::{Kind, Record, Section};
 use coldframe_sys::program;
 use coldframe_sys::spawn::{Spawn, spawn};
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::net::sockopt::Timeout;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv, sendmsg};
 
 use crate::cgroup::Cgroup;
@@ -38,7 +38,7 @@ impl Programs {
         let make = || -> io::Result<Self> {
             let init = plan::environment::init(crate::spec::Architecture::HOST);
             Ok(Self {
-                init: process::sealed("coldframe-init", coldframe_sys::INIT)?,
+                init: process::init_program()?,
                 environment: process::sealed("coldframe-program", &program::encode_init(&init, &[], &[]))?,
                 library: process::sealed("coldframe-serve", coldframe_sys::SERVE)?,
                 supervisor: process::own_pidfd()?,
@@ -80,6 +80,9 @@ impl Zygote {
         let failed = |e: io::Error| Error::kernel("starting", "a zygote", e);
         let (channel, far_channel) = process::packet_pair().map_err(failed)?;
         let (control, far_control) = process::packet_pair().map_err(failed)?;
+        // A zygote that has been stopped reads nothing.
+        rustix::net::sockopt::set_socket_timeout(&control, Timeout::Send, Some(Duration::from_secs(10)))
+            .map_err(|e| failed(e.into()))?;
         let output = memfd_create("coldframe-zygote-output", MemfdFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
         let steps = plan.steps();
         let encoded = program::encode_init(&steps[0], &steps[1], &steps[2]);
@@ -142,9 +145,10 @@ impl Zygote {
                 return e;
             }
         }
-        let mut text = String::new();
+        let mut bytes = Vec::new();
         let mut file = File::from(output);
-        let _ = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_string(&mut text));
+        let _ = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut bytes));
+        let text = String::from_utf8_lossy(&bytes);
         let from = text.char_indices().rev().nth(2000).map_or(0, |(at, _)| at);
         let why =
             if text.is_empty() { error.map_or("it ended".into(), |e| e.to_string()) } else { text[from..].to_owned() };
@@ -175,8 +179,7 @@ impl Zygote {
 
     /// Waits for its end, for as long as given: an init that is killed ends after everything below it.
     pub fn ends_within(&self, time: Duration) -> bool {
-        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        poll(&mut fds, Some(&process::timespec(time))).is_ok_and(|ready| ready > 0)
+        process::readable(self.pidfd.as_fd(), time)
     }
 }
 
@@ -189,7 +192,10 @@ impl Zygote {
         }
         let _ = self.cgroup.kill();
         process::kill(self.pidfd.as_fd());
-        process::reap(self.pidfd.as_fd());
+        // One that will not die is left to the next start.
+        if self.ends_within(Duration::from_secs(10)) {
+            process::reap(self.pidfd.as_fd());
+        }
         let _ = self.cgroup.remove_within(Duration::from_secs(2));
     }
 }
@@ -223,13 +229,8 @@ pub fn failure(record: &[u8], section: Section, steps: &[program::Step]) -> Opti
 pub fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8], within: Duration) -> io::Result<usize> {
     let deadline = Instant::now() + within;
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-        match poll(&mut fds, Some(&process::timespec(left))) {
-            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(e) => return Err(e.into()),
+        if !process::readable(fd, deadline.saturating_duration_since(Instant::now())) {
+            return Err(io::ErrorKind::TimedOut.into());
         }
         return match recv(fd, &mut *buffer, RecvFlags::DONTWAIT) {
             Ok((_, 0)) => Err(io::ErrorKind::UnexpectedEof.into()),

@@ -1,6 +1,7 @@
 //! Questions to this kernel, and the few calls about the calling thread that no safe crate offers.
 
 use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 /// The Landlock version that this kernel offers (kernel 5.13 on), or `None`.
 pub fn landlock_abi() -> Option<u32> {
@@ -22,6 +23,16 @@ pub fn seccomp_action_available(action: u32) -> bool {
     const SECCOMP_GET_ACTION_AVAIL: usize = 2;
     // SAFETY: the pointer is to a local of the size that the operation reads.
     unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0usize, &raw const action) == 0 }
+}
+
+/// Lets nobody send descriptors to this socket (kernel 6.16; false where the kernel cannot): what is sent is closed by
+/// whoever receives it, and closing may block.
+pub fn refuse_descriptors(socket: BorrowedFd<'_>) -> bool {
+    const SO_PASSRIGHTS: libc::c_int = 83;
+    let no: libc::c_int = 0;
+    let size = size_of_val(&no) as libc::socklen_t;
+    // SAFETY: the value is a local of the size that is given.
+    unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_PASSRIGHTS, (&raw const no).cast(), size) == 0 }
 }
 
 /// Blocks every signal in the calling thread, so that the process's signals go to its other threads.

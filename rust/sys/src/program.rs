@@ -66,8 +66,6 @@ pub enum Step {
     ResetSignals,
     /// Says hello to the supervisor and waits for its word.
     Sync,
-    /// Asks to be killed with the parent. A convenience: init and the supervisor's hang-up are the guarantee.
-    DieWithParent,
     /// Replaces the process.
     Exec { path: String, argv: Vec<String>, envp: Vec<String> },
 }
@@ -106,7 +104,6 @@ impl Step {
             Self::CloseFrom { .. } => "closing descriptors",
             Self::ResetSignals => "resetting signals",
             Self::Sync => "waiting for the supervisor",
-            Self::DieWithParent => "tying its life to its parent's",
             Self::Exec { .. } => "starting the interpreter",
         }
     }
@@ -161,7 +158,6 @@ impl Step {
             Self::CloseFrom { .. } => Code::CloseFrom,
             Self::ResetSignals => Code::ResetSignals,
             Self::Sync => Code::Sync,
-            Self::DieWithParent => Code::DieWithParent,
             Self::Exec { .. } => Code::Exec,
         }
     }
@@ -213,8 +209,7 @@ impl Step {
             | Self::LandlockEnforce
             | Self::NewKeyring
             | Self::ResetSignals
-            | Self::Sync
-            | Self::DieWithParent => {}
+            | Self::Sync => {}
         }
         let len = (out.len() - start - HEADER) as u32;
         out[start + 4..start + HEADER].copy_from_slice(&len.to_le_bytes());

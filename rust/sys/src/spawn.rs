@@ -20,7 +20,7 @@ pub struct Spawn<'a> {
 }
 
 /// The descriptors above which sources are parked while they are put in their places.
-const HIGH: i32 = 200;
+const HIGH: i32 = 32;
 const STACK: usize = 64 * 1024;
 
 struct Job<'a> {
@@ -72,6 +72,12 @@ pub fn spawn(spawn: &Spawn<'_>) -> io::Result<OwnedFd> {
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     drop(stack);
     if job.errno != 0 {
+        // SAFETY: all zeros are a siginfo; the call fills a local. The child has ended, and nobody else can reap it.
+        unsafe {
+            let mut end = std::mem::zeroed::<libc::siginfo_t>();
+            let options = libc::WEXITED | libc::__WALL;
+            libc::waitid(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, &raw mut end, options);
+        }
         return Err(io::Error::from_raw_os_error(job.errno));
     }
     Ok(pidfd)
@@ -135,6 +141,12 @@ fn become_init(job: &mut Job<'_>) -> Result<(), i32> {
         *parked = sys::dup_above(fd.as_raw_fd(), HIGH)? as i32;
     }
     let executable = sys::dup_above(job.spawn.executable.as_raw_fd(), HIGH)? as i32;
+    // Nothing of what the embedding program reads and prints.
+    let null = sys::open(sys::CStr::new(b"/dev/null\0").ok_or(libc::EINVAL)?, 2, 0)? as i32;
+    let null = sys::dup_above(null, HIGH)? as i32;
+    for number in 0..3 {
+        sys::dup3(null, number, 0)?;
+    }
     for (number, &parked) in (3..).zip(&job.parked[..count]) {
         sys::dup3(parked, number, 0)?;
     }

@@ -78,8 +78,19 @@ impl Groups {
         Ok(groups)
     }
 
-    /// Every directory that this made, for those who clean up after a dead owner.
-    pub fn paths(&self) -> Vec<PathBuf> {
+    /// Every directory that [`Groups::new`] makes, for those who clean up after a dead owner.
+    pub fn planned(layout: &Layout, name: &str) -> Vec<PathBuf> {
+        let legacy = layout.controllers().filter_map(|(_, home)| match home {
+            layout::Home::Legacy(own) => Some(own),
+            layout::Home::Unified => None,
+        });
+        let unified = layout.unified.iter().filter(|_| layout.unified_writable());
+        let freezer = layout.freezer.iter().filter(|_| !layout.unified_writable());
+        unified.chain(freezer).chain(legacy).map(|own| own.join(name)).collect()
+    }
+
+    /// Every directory that this made.
+    fn paths(&self) -> Vec<PathBuf> {
         let mut paths: Vec<PathBuf> = self.unified.iter().chain(&self.freezer).cloned().collect();
         paths.extend(self.places.values().map(|place| place.path().to_path_buf()));
         paths.sort();
@@ -152,7 +163,7 @@ impl Groups {
 }
 
 /// The cgroup of one environment: up to one directory in every hierarchy.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Cgroup {
     unified: Option<PathBuf>,
     places: BTreeMap<Controller, Place>,

@@ -86,6 +86,13 @@ fn watch(signals: i32) -> ! {
     const POLLIN: i16 = 1;
     let watched = |fd, events| sys::PollFd { fd, events, revents: 0 };
     loop {
+        // First: it may have ended before its signal was blocked.
+        while let Ok(Some((pid, status))) = sys::reap() {
+            if pid == CHILD {
+                report(CHANNEL, Record { kind: Kind::Exited as u32, section: 0, index: 0, value: status });
+                sys::exit(0);
+            }
+        }
         // The channel is only watched for its hang-up, which poll reports unasked.
         let mut fds = [watched(CHANNEL, 0), watched(SUPERVISOR, POLLIN), watched(signals, POLLIN)];
         if sys::poll(&mut fds).is_ok() {
@@ -94,12 +101,6 @@ fn watch(signals: i32) -> ! {
             }
             let mut information = [0; 128];
             let _ = sys::read(signals, &mut information);
-        }
-        while let Ok(Some((pid, status))) = sys::reap() {
-            if pid == CHILD {
-                report(CHANNEL, Record { kind: Kind::Exited as u32, section: 0, index: 0, value: status });
-                sys::exit(0);
-            }
         }
     }
 }

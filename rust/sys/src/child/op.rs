@@ -38,7 +38,6 @@ pub enum Code {
     CloseFrom,
     ResetSignals,
     Sync,
-    DieWithParent,
     Exec,
 }
 

@@ -146,10 +146,6 @@ fn take(code: Code, mut args: Args<'_>, context: &mut Context<'_>) -> Answer {
         Code::CloseFrom => sys::close_from(number(&mut args)? as u32),
         Code::ResetSignals => reset_signals(),
         Code::Sync => sync(context.channel),
-        Code::DieWithParent => {
-            const PR_SET_PDEATHSIG: u64 = 1;
-            sys::prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0)
-        }
         Code::Exec => exec(args),
     }
 }

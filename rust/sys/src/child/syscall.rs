@@ -160,9 +160,6 @@ impl<'a> CStr<'a> {
     pub fn as_ptr(self) -> *const u8 {
         self.0.as_ptr()
     }
-    fn ptr(self) -> *const u8 {
-        self.0.as_ptr()
-    }
     fn len(self) -> usize {
         self.0.len() - 1
     }
@@ -218,19 +215,19 @@ pub fn dup_above(fd: i32, floor: i32) -> Answer {
 }
 
 pub fn open(path: CStr<'_>, flags: u32, mode: u32) -> Answer {
-    call!(OPENAT, AT_FDCWD, path.ptr(), flags, mode)
+    call!(OPENAT, AT_FDCWD, path.as_ptr(), flags, mode)
 }
 
 pub fn mkdir(path: CStr<'_>, mode: u32) -> Answer {
-    call!(MKDIRAT, AT_FDCWD, path.ptr(), mode)
+    call!(MKDIRAT, AT_FDCWD, path.as_ptr(), mode)
 }
 
 pub fn symlink(target: CStr<'_>, path: CStr<'_>) -> Answer {
-    call!(SYMLINKAT, target.ptr(), AT_FDCWD, path.ptr())
+    call!(SYMLINKAT, target.as_ptr(), AT_FDCWD, path.as_ptr())
 }
 
 pub fn chdir(path: CStr<'_>) -> Answer {
-    call!(CHDIR, path.ptr())
+    call!(CHDIR, path.as_ptr())
 }
 
 pub fn umask(mask: u32) -> Answer {
@@ -246,13 +243,13 @@ pub fn unshare(flags: u64) -> Answer {
 }
 
 pub fn mount(source: CStr<'_>, target: CStr<'_>, kind: CStr<'_>, flags: u64, data: CStr<'_>) -> Answer {
-    call!(MOUNT, source.ptr(), target.ptr(), kind.ptr(), flags, data.ptr())
+    call!(MOUNT, source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, data.as_ptr())
 }
 
 /// Sets mount attributes on the whole tree at `path` (kernel 5.12).
 pub fn mount_setattr(path: CStr<'_>, set: u64) -> Answer {
     let attr: [u64; 4] = [set, 0, 0, 0];
-    call!(MOUNT_SETATTR, AT_FDCWD, path.ptr(), AT_RECURSIVE, attr.as_ptr(), size_of_val(&attr))
+    call!(MOUNT_SETATTR, AT_FDCWD, path.as_ptr(), AT_RECURSIVE, attr.as_ptr(), size_of_val(&attr))
 }
 
 /// Makes `.` the root and lets go of the old one.
@@ -264,11 +261,11 @@ pub fn pivot_here() -> Answer {
 }
 
 pub fn sethostname(name: CStr<'_>) -> Answer {
-    call!(SETHOSTNAME, name.ptr(), name.len())
+    call!(SETHOSTNAME, name.as_ptr(), name.len())
 }
 
 pub fn setdomainname(name: CStr<'_>) -> Answer {
-    call!(SETDOMAINNAME, name.ptr(), name.len())
+    call!(SETDOMAINNAME, name.as_ptr(), name.len())
 }
 
 pub fn setgroups_none() -> Answer {
@@ -481,7 +478,7 @@ pub fn fork_into(flags: u64, cgroup: Option<i32>, tid_address: usize) -> Answer 
 
 /// Replaces this process by the program behind `fd`, with no arguments but a name and no environment.
 pub fn exec_fd(fd: i32, name: CStr<'_>) -> Answer {
-    let argv = [name.ptr(), core::ptr::null()];
+    let argv = [name.as_ptr(), core::ptr::null()];
     let envp = [core::ptr::null::<u8>()];
     call!(EXECVEAT, fd, c"".as_ptr(), argv.as_ptr(), envp.as_ptr(), AT_EMPTY_PATH)
 }
@@ -492,7 +489,7 @@ pub fn exec(path: CStr<'_>, argv: &[*const u8], envp: &[*const u8]) -> Answer {
     if argv.last().is_none_or(|last| !last.is_null()) || envp.last().is_none_or(|last| !last.is_null()) {
         return Err(EINVAL);
     }
-    call!(EXECVE, path.ptr(), argv.as_ptr(), envp.as_ptr())
+    call!(EXECVE, path.as_ptr(), argv.as_ptr(), envp.as_ptr())
 }
 
 /// Receives one packet and the descriptors that came with it: the packet's length and how many descriptors there were.
