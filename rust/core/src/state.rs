@@ -3,10 +3,14 @@
 //! Every owner has a directory of its own below the state directory, holds a lock in it for as long as it lives, and
 //! lists its cgroups there. Whoever starts next removes what an owner left that holds its lock no more.
 
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 
 use crate::error::{Error, Result};
 use crate::random;
@@ -24,7 +28,7 @@ pub struct State {
     name: String,
     first_uid: u32,
     _lock: File,
-    _uids: Option<File>,
+    _uids: Option<OwnedFd>,
 }
 
 impl State {
@@ -43,7 +47,7 @@ impl State {
             fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode))
                 .map_err(|e| failed("setting the mode of", &path, e))?;
         }
-        let (uids, first_uid) = if root { users(&base)? } else { (None, 0) };
+        let (uids, first_uid) = if root { users()? } else { (None, 0) };
         Ok(Self { directory, name, first_uid, _lock: lock, _uids: uids })
     }
 
@@ -130,22 +134,17 @@ fn claim(owners: &Path) -> Result<(String, PathBuf, File)> {
     Ok((name, path, file))
 }
 
-/// Takes a block of users that no other owner on this machine has.
-fn users(base: &Path) -> Result<(Option<File>, u32)> {
-    let directory = base.join("users");
-    private(&directory)?;
+/// Takes a block of users that no other owner of this network namespace has, wherever that keeps its state: the kernel
+/// gives an abstract socket name to one holder at a time, and takes it back when that ends.
+fn users() -> Result<(Option<OwnedFd>, u32)> {
     for block in 0..BLOCKS {
-        let path = directory.join(block.to_string());
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(|e| failed("making", &path, e))?;
-        match file.try_lock() {
-            Ok(()) => return Ok((Some(file), FIRST_UID + block * UIDS)),
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(e)) => return Err(failed("locking", &path, e)),
+        let name = format!("coldframe-users-{block}");
+        let claimed = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+            .and_then(|socket| bind(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes())?).map(|()| socket));
+        match claimed {
+            Ok(socket) => return Ok((Some(socket), FIRST_UID + block * UIDS)),
+            Err(Errno::ADDRINUSE) => {}
+            Err(e) => return Err(Error::kernel("claiming", format!("host users by the socket name @{name}"), e)),
         }
     }
     Err(Error::HostCapability(format!("all {BLOCKS} blocks of host users are in use; close some hosts")))

@@ -275,7 +275,8 @@ fn limits(function: &Function) -> Vec<Step> {
         // One, not zero: a limit of one byte also stops what core_pattern pipes to a program.
         (rlimit::CORE, 1),
         (rlimit::NOFILE, 1024),
-        (rlimit::NPROC, function.max_processes + 1),
+        // Above what the cgroup allows (one for the init), so that it is the cgroup that says no.
+        (rlimit::NPROC, function.max_processes + 2),
         (rlimit::FSIZE, function.tmp_mb.max(function.memory_mb) << 20),
         (rlimit::MEMLOCK, 64 << 10),
         (rlimit::MSGQUEUE, 0),
