@@ -14,7 +14,7 @@ import textwrap
 import threading
 import time
 from collections import Counter
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
@@ -82,6 +82,66 @@ def descendants(pid=None):
             if state not in "ZX":
                 found[number] = f"{name} ({state})"
     return found
+
+
+def seats(owner=None):
+    """Return the inits of all environments below this process, or `owner`, each with the processes below it.
+
+    Among them are those of the stock: free seats, with nobody below, and parked environments. A zygote's init, which is
+    one pid namespace higher, and the zygote are none of them.
+    """
+    inside = {pid: pids_of(pid) for pid in descendants(owner)}
+    inits = [pid for pid, ids in inside.items() if len(ids) >= 3 and ids[-1] == "1"]
+    return {init: set(descendants(init)) for init in inits}
+
+
+def beside_environments(owner=None):
+    """Return the processes below this process, or `owner`, that are in no seat: zygotes, their inits, and others."""
+    inside = seats(owner)
+    return set(descendants(owner)) - inside.keys() - set().union(*inside.values())
+
+
+def stock():
+    """Return the seats below this process that no environment of a host has; to be looked at when all is quiet."""
+    assigned = {environment.pid for host in _host._hosts for environment in host.environments()}
+    return {init: below for init, below in seats().items() if init not in assigned}
+
+
+def parked():
+    """Return the environments that are parked: from the process id of their inits to that of their processes."""
+    return {init: next(iter(below)) for init, below in stock().items() if below}
+
+
+def parks(host, least=1):
+    """Return what is parked by the only host, once that is so many or more."""
+    assert until(lambda: host.parked >= least and host.parked == len(parked())), (host.parked, stock())
+    return parked()
+
+
+@contextmanager
+def no_stock():
+    """Have no host make anything ahead in this block; what has been made is gone when it begins."""
+    hosts = [host for host in _host._hosts if not host.closed]
+    for host in hosts:
+        host._native.park_at_most(0, 0)
+    assert until(lambda: not stock()), stock()
+    assert [host.parked for host in hosts] == [0] * len(hosts)
+    yield
+    for host in hosts:
+        host._native.park_at_most(None)
+
+
+def pids_of(pid):
+    """Return the process ids that a process has, from our pid namespace to its own; none if it is gone."""
+    with suppress(OSError):
+        return re.search(r"^NSpid:\s*(.*)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)[1].split()
+    return []
+
+
+def parent(pid):
+    """Return the process id of a process's parent; None if it is gone."""
+    with suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def own_cgroups():
@@ -184,6 +244,23 @@ def living(host, count=1):
     environments = host.environments()
     assert len(environments) == count, environments
     return environments
+
+
+def burst(fn, count):
+    """Return the invocations of as many threads, which call at the same moment."""
+    barrier, invocations = threading.Barrier(count), []
+
+    def call(number):
+        barrier.wait()
+        invocations.append(fn.invoke(number))
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(invocations) == count
+    return invocations
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -107,6 +107,9 @@ class Outcome:
     def log_dropped_bytes(self) -> int:
         """Bytes of output that are not in the log."""
     @property
+    def phases(self) -> dict[str, float]:
+        """Milliseconds by phase: queue, fork, isolate, import, initialise, freeze, thaw, invoke, if they happened."""
+    @property
     def environment_id(self) -> str:
         """Which environment it was."""
 
@@ -213,6 +216,11 @@ class Host:
     @property
     def parked(self) -> int:
         """How many environments wait for a function."""
+    def park_at_most(self, most: int | None, seats: int | None = None) -> None:
+        """Bound, for comparisons, how many environments are parked for one zygote, and how many free seats are kept.
+
+        `None`: as many as recent demand asks for.
+        """
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""

@@ -70,7 +70,8 @@ class Host:
                 cgroup may use. Over it idle environments go first, then invocations raise `ThrottledError`.
             idle_timeout_s: Seconds after which an idle environment is destroyed.
             freeze: Whether idle environments are frozen, so that they use no processor time.
-            freeze_after_ms: Milliseconds between an answer and the freeze.
+            freeze_after_ms: Milliseconds between an answer and the freeze. In a burst, once eight events in a row have
+                each come within a millisecond of the answer before, the freeze waits until none has come for 10 ms.
             cgroup: "take" allows moving the processes of the caller's own cgroup into a leaf below it, which a
                 delegated version 2 cgroup needs when there are others in it; None moves nothing of others.
 

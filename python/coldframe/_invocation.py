@@ -4,20 +4,41 @@ from __future__ import annotations
 
 import json
 import reprlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from coldframe.errors import InvocationError, PayloadError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from coldframe import _core
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 120
 
 
+class _Phased:
+    """What a report has beside its fields, which are Lambda's."""
+
+    __slots__ = ("_phases",)
+
+    _phases: Mapping[str, float]
+
+    @property
+    def phases(self) -> dict[str, float]:
+        """Milliseconds by phase, for those that happened: a new dict, empty in a report made by hand.
+
+        `queue`: until there was an environment, or the making of one began. `fork`, `isolate`: a new environment's
+        processes, and what locks them in. `import`: the handler's module. `initialise`: the rest of its initialisation.
+        `freeze`: the freeze before this invocation, since its own comes after its report. `thaw`, `invoke`: the event's
+        way to the answer. They do not overlap; what lies between them is in none.
+        """
+        return dict(getattr(self, "_phases", ()))
+
+
 @dataclass(frozen=True, slots=True)
-class Report:
+class Report(_Phased):
     """What one invocation took, as Lambda's REPORT line has it and a little more.
 
     `duration_ms` is the wall clock of the handler; `billed_duration_ms` the same in whole milliseconds, rounded up;
@@ -38,6 +59,17 @@ class Report:
     throttled_ms: float
     log_dropped_bytes: int
     environment_id: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the fields and the phases."""
+        return _report, (self.phases, *(getattr(self, field.name) for field in fields(self)))
+
+
+def _report(phases: Mapping[str, float], *values: Any) -> Report:  # noqa: ANN401 - as the fields are
+    """Return a report with its phases."""
+    report = Report(*values)
+    object.__setattr__(report, "_phases", phases)
+    return report
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -75,30 +107,45 @@ class Invocation:
         )
 
 
+# The scanner in C itself: `json.loads` looks for white space around the document with two regular expressions.
+_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # missing in typeshed
+
+
+def decode(payload: bytes | None) -> Any:  # noqa: ANN401 - whatever JSON the handler returned
+    """Return the value of `payload`; raise ValueError or RecursionError when it is not JSON that can be read here."""
+    text = (payload or b"").decode()
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:
+        end = -1
+    return value if end == len(text) else json.loads(text)
+
+
 def from_outcome(outcome: _core.Outcome) -> Invocation:
     """Return the core's `outcome` as an `Invocation`; a payload that is no JSON makes it a failed one."""
     payload: Any = None
     error: InvocationError | None = None
     if outcome.kind == "ok":
         try:
-            payload = json.loads((outcome.payload or b"").decode("utf-8"))
+            payload = decode(outcome.payload)
         except (ValueError, RecursionError) as reason:
             why = f"the response is not JSON that can be read here: {_explain(reason)}"
             error = PayloadError(f"Runtime.MarshalError: {why}", error_type="Runtime.MarshalError", error_message=why)
     else:
         error = InvocationError.from_outcome(outcome.kind, outcome.error)
-    report = Report(
-        start=outcome.start,
-        duration_ms=outcome.duration_ms,
-        billed_duration_ms=outcome.billed_duration_ms,
-        init_duration_ms=outcome.init_duration_ms,
-        restore_duration_ms=outcome.restore_duration_ms,
-        memory_mb=outcome.memory_mb,
-        max_memory_mb=outcome.max_memory_mb,
-        cpu_ms=outcome.cpu_ms,
-        throttled_ms=outcome.throttled_ms,
-        log_dropped_bytes=outcome.log_dropped_bytes,
-        environment_id=outcome.environment_id,
+    report = _report(
+        outcome.phases,
+        outcome.start,
+        outcome.duration_ms,
+        outcome.billed_duration_ms,
+        outcome.init_duration_ms,
+        outcome.restore_duration_ms,
+        outcome.memory_mb,
+        outcome.max_memory_mb,
+        outcome.cpu_ms,
+        outcome.throttled_ms,
+        outcome.log_dropped_bytes,
+        outcome.environment_id,
     )
     invocation = Invocation(outcome.request_id, payload, error, outcome.log, report)
     if error is not None:

@@ -13,7 +13,7 @@ from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
-from conftest import descendants, living, until
+from conftest import beside_environments, descendants, living, no_stock, until
 
 import coldframe
 
@@ -171,6 +171,49 @@ def test_a_frozen_environment_is_stopped_before_the_next_event(make, host):
         assert fn() == expected
 
 
+@pytest.mark.needs("cgroup.freeze")
+def test_after_a_burst_everything_stands_still_too(make, host):
+    fn = make(COUNT, memory_mb=1769)
+    assert [fn() for _ in range(200)] == list(range(1, 201))
+    assert until(lambda: living(host)[0].state == "frozen", 2)
+    assert until(lambda: frozen(living(host)[0]))
+    assert fn() == 201
+
+
+@pytest.mark.needs("cgroup.freeze")
+def test_a_report_says_what_the_time_went_into(make, host):
+    fn = make(f"import time\ntime.sleep(0.1)\n{textwrap.dedent(SLEEP)}", memory_mb=1769)
+    began = time.monotonic()
+    cold = fn.invoke(0.05).report
+    wall_ms = (time.monotonic() - began) * 1000
+    assert {"queue", "import", "initialise", "invoke"} <= cold.phases.keys()
+    assert not {"thaw", "freeze"} & cold.phases.keys()
+    assert cold.phases["import"] >= 100
+    assert 50 <= cold.phases["invoke"] <= cold.duration_ms
+    assert sum(cold.phases.values()) < wall_ms
+    warm = fn.invoke(0.05).report
+    assert set(warm.phases) == {"queue", "freeze", "thaw", "invoke"}
+    assert warm.phases["thaw"] + warm.phases["invoke"] <= warm.duration_ms + 0.001
+    host.prewarm(fn, 1)
+    fn.invoke(0)
+    ready = fn.invoke(0).report
+    assert "import" not in ready.phases, "nobody waited for it"
+
+
+@pytest.mark.parametrize("said", ["b''", "bytes(8)", "b'\\xff' * 8", "bytes(100)"])
+def test_what_an_environment_says_of_its_import_is_believed_as_far_as_it_was_seen(make, said):
+    fn = make(f"""
+        import sys
+        sys.modules["coldframe_runtime.environment"]._IMPORT_TOOK = type("", (), {{"pack": lambda self, ns: {said}}})()
+        def handler(event, context):
+            return event
+    """)
+    invocation = fn.invoke(1)
+    assert invocation.unwrap() == 1
+    report = invocation.report
+    assert 0 <= report.phases.get("import", 0) <= report.init_duration_ms
+
+
 # Retired
 
 
@@ -272,8 +315,26 @@ def test_idle_environments_make_room(make, new_host):
     until(lambda: len(host.environments()) <= 2)
     names = {one.function for one in host.environments()}
     assert "f3" in names, "the last one stays"
-    assert "f0" not in names, "the one that was idle longest goes first"
-    assert fns[0].invoke(1).report.start == "cold"
+    gone = next(fn for fn in fns if fn.name not in names)
+    assert gone.invoke(1).report.start == "cold"
+
+
+@pytest.mark.needs("cgroup.memory")
+def test_what_is_dear_to_make_again_is_kept_and_the_log_says_why_another_went(make, new_host, caplog):
+    host = new_host(max_memory_mb=200)
+    dear = make("    import time\n    time.sleep(0.5)\n" + HOLD, name="dear", memory_mb=1024, host=host)
+    cheap = [make(HOLD, name=f"cheap{index}", memory_mb=1024, host=host) for index in range(4)]
+    with caplog.at_level("DEBUG", logger="coldframe"):
+        dear(70)
+        for fn in cheap:
+            fn(70)
+    assert dear.invoke(1).report.start == "warm", "it was idle longest, and is worth most"
+    evicted = [record.getMessage() for record in caplog.records if record.name == "coldframe"]
+    assert evicted
+    assert all("of cheap" in line for line in evicted), evicted
+    assert "max_memory_mb is 200" in evicted[0]
+    assert "MiB held" in evicted[0]
+    assert host.environments()[0].id not in evicted[0]
 
 
 @pytest.mark.needs("cgroup.memory")
@@ -298,12 +359,6 @@ def test_with_all_of_them_busy_events_are_refused(make, new_host):
 # Zygotes
 
 
-def zygotes(host):
-    """Return the processes of the library that belong to no environment."""
-    busy = {pid for one in host.environments() for pid in (one.pid, *descendants(one.pid))}
-    return set(descendants()) - busy
-
-
 def threads(pid):
     return int(Path(f"/proc/{pid}/status").read_text().partition("Threads:")[2].split()[0])
 
@@ -324,7 +379,8 @@ def test_numpy_is_preloaded_into_a_zygote_of_one_thread(make, new_host):
         memory_mb=1769,
     )
     assert fn([[1.0, 2.0], [3.0, 4.0]]) == [True, [[7.0, 10.0], [15.0, 22.0]], 2]
-    assert {threads(pid) for pid in zygotes(host)} == {1}
+    with no_stock():
+        assert {threads(pid) for pid in beside_environments()} == {1}
 
 
 def in_an_interpreter_of_its_own(folder, package, *preloads):

@@ -1,10 +1,8 @@
 """The command line, over a stand-in for the core."""
 
 import importlib
-import importlib.metadata
 import io
 import json
-import subprocess
 import sys
 
 import pytest
@@ -105,9 +103,6 @@ def test_half_a_surrogate_pair_can_be_printed(run, fake, code):
         (["invoke", "app.handler", "--code", "x", "--timeout", "0"], "timeout_s=0"),
         (["invoke", "app.handler", "--code", "x", "--env", "A"], "'A' is not NAME=VALUE"),
         (["invoke", "app.handler", "--code", "x", "--env", "_HANDLER=x"], "reserved"),
-        (["bench", "app.handler", "--code", "x", "--runs", "0"], "--runs"),
-        (["bench", "app.handler", "--code", "x", "--plot", "x.pdf"], "must end with .png or .svg"),
-        (["bench", "app.handler", "--code", "x", "--plot", "/nowhere/x.png"], "there is no directory /nowhere"),
     ],
 )
 def test_wrong_arguments_exit_2_and_say_why(run, arguments, why):
@@ -132,71 +127,6 @@ def test_ctrl_c_exits_130(run, fake, code):
 
     fake.handler = handler
     assert run("invoke", "app.handler", "--code", code)[0] == 130
-
-
-def test_bench_measures_first_cold_and_warm(run, fake, code):
-    fake.handler = lambda event, call: outcome(b"1", init_duration_ms=0.25, start="cold", duration_ms=0.0)
-    status, out, err = run("bench", "app.handler", "--code", code, "--runs", "7")
-    assert (status, err) == (0, "")
-    lines = [line.split() for line in out.splitlines()]
-    assert lines[0] == ["start", "runs", "min", "p50", "p90", "p99", "max", "init", "handler", "rest"]
-    assert [line[:2] for line in lines[1:4]] == [["first", "5"], ["cold", "7"], ["warm", "7"]]
-    assert len(fake.hosts) == 6
-    assert all(host.is_closed for host in fake.hosts)
-    assert [function.spec["reuse"] for function in fake.hosts[-1].functions] == [False, True]
-
-
-def test_bench_as_json(run, code):
-    status, out, _ = run("bench", "app.handler", "--code", code, "--runs", "3", "--json")
-    found = json.loads(out)
-    assert status == 0
-    assert [each["runs"] for each in found["starts"].values()] == [3, 3, 3]
-    for each in found["starts"].values():
-        assert len(each["samples"]) == 3
-        assert each["min"] <= each["p50"] <= each["p90"] <= each["p99"] <= each["max"] == max(each["samples"])
-
-
-@pytest.mark.parametrize("failing", [1, 6, 7, 8])
-def test_bench_stops_at_a_failure(run, fake, code, failing):
-    calls = []
-
-    def handler(event, call):
-        calls.append(event)
-        return failure("handler", "ValueError", "boom") if len(calls) == failing else event
-
-    fake.handler = handler
-    status, out, err = run("bench", "app.handler", "--code", code, "--runs", "5")
-    assert (status, out) == (1, "")
-    assert "an invocation failed: ValueError: boom" in err
-    assert len(calls) == failing
-    assert all(host.is_closed for host in fake.hosts)
-
-
-def test_quantiles_are_measured_values(coldframe):
-    quantile = importlib.import_module("coldframe._cli.bench").quantile
-    samples = [3.0, 1.0, 2.0, 4.0]
-    assert [quantile(samples, part) for part in (0, 0.25, 0.5, 0.51, 0.9, 1)] == [1.0, 1.0, 2.0, 3.0, 4.0, 4.0]
-    assert quantile([5.0], 0.5) == 5.0
-
-
-def test_bench_says_what_a_plot_needs(run, code, tmp_path, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    status, _, err = run("bench", "app.handler", "--code", code, "--plot", tmp_path / "x.png")
-    assert (status, "pip install 'coldframe[plot]'" in err) == (2, True)
-
-
-def test_bench_draws_a_plot(tmp_path):
-    """In a process of its own, since numpy starts threads that never end."""
-    program = (
-        "from coldframe._cli import plot; plot.draw(sys.argv[1], 'app.handler', {'cold': [2.0, 3.0], 'warm': [0.1]})"
-    )
-    path = [entry for entry in sys.path if entry]
-    command = [sys.executable, "-c", f"import sys; sys.path[:0] = {path}; {program}", tmp_path / "x.svg"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if "No module named 'matplotlib'" in done.stderr:
-        pytest.skip("matplotlib, which the extra `plot` is made of, is not installed")
-    assert done.returncode == 0, done.stderr
-    assert "<svg" in (tmp_path / "x.svg").read_text()
 
 
 def lacking():

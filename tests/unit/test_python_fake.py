@@ -24,12 +24,13 @@ REPORT = {
     "log_dropped_bytes": 0,
     "environment_id": "e1",
 }
+PHASES = {"queue": 0.1, "invoke": 1.5}
 
 
 def outcome(payload=b"null", *, kind="ok", error=None, **changes):
     """An outcome as the core makes it."""
     values = {"kind": kind, "payload": payload if kind == "ok" else None, "error": error, "request_id": "r", "log": ""}
-    return SimpleNamespace(**{**values, **REPORT, **changes})
+    return SimpleNamespace(**{**values, **REPORT, "phases": PHASES, **changes})
 
 
 def failure(kind, error_type, message="went wrong", stack_trace=()):
@@ -80,7 +81,7 @@ class Host:
             raise TypeError("argument 'max_concurrency': not an integer")
         self.room = threading.Semaphore(max_concurrency)
         self.is_closed, self.forgotten = False, False
-        self.functions, self.prewarmed, self.busy = [], [], []
+        self.functions, self.prewarmed, self.busy, self.freeze = [], [], [], freeze
         core().hosts.append(self)
 
     def function(self, **spec):
@@ -96,7 +97,7 @@ class Host:
 
     def environments(self):
         about = {"id": "e1", "pid": 7, "cgroups": {"unified": "/x"}, "memory_mb": 1.5, "created": 1.0, "last_used": 2.0}
-        states = [("idle", "frozen"), *((name, core().busy_state) for name in list(self.busy))]
+        states = [*core().idle(self), *((name, core().busy_state) for name in list(self.busy))]
         return [SimpleNamespace(function=name, state=state, **about) for name, state in states]
 
     parked = 3
@@ -130,6 +131,7 @@ def make_core():
     module.build_info = lambda: {"version": "0.1.0", "profile": module.profile, "target": "x86_64-unknown-linux-gnu"}
     module.doctor = lambda: [{"protection": "seccomp", "in_force": True, "detail": "allow-list", "remedy": None}]
     module.handler = lambda event, call: event
+    module.idle = lambda host: [("idle", "frozen")]
     return module
 
 
@@ -182,4 +184,4 @@ def test_the_stand_in_has_the_interface_of_the_stub():
                 continue  # it takes its specification as a dict
             if not (name == "Function" and method == "__init__"):
                 assert parameters(wanted[method].args) == parameters(given[method].args), (name, method)
-        assert wanted.keys() - given.keys() <= {"parked", "code_key"}, name
+        assert wanted.keys() - given.keys() <= {"parked", "park_at_most", "code_key"}, name

@@ -62,3 +62,9 @@ def test_results_can_be_pickled():
     again = pickle.loads(pickle.dumps(from_outcome(failure("handler", "ValueError", "boom"))))
     assert again.error.invocation is again
     assert again.report == from_outcome(outcome()).report
+    assert again.report.phases == {"queue": 0.1, "invoke": 1.5}
+
+
+def test_a_report_made_by_hand_has_no_phases():
+    report = dataclasses.replace(from_outcome(outcome()).report, memory_mb=1)
+    assert (report.memory_mb, report.phases) == (1, {})

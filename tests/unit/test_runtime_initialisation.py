@@ -130,7 +130,7 @@ def handler(event, context):
 def test_the_world_is_the_one_that_init_describes(tmp_path: Path, python: str) -> None:
     with Driver(tmp_path, WORLD, python=python) as driver:
         env = {"TZ": "XYZ-3", "LANG": "en_US.UTF-8", "A": "é"}
-        driver.ready(env=env, sys_path=["/site/one"], packages=["/site/two", "/site/one"])
+        driver.ready(env=env, packages=["/site/one", "/site/two", "/site/one"])
         world = driver.call()
         assert world["environ"] == {"LAMBDA_TASK_ROOT": str(tmp_path), **env}
         assert world["early"] is True

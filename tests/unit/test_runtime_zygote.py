@@ -31,7 +31,10 @@ LIBRARY = r"""
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
-int coldframe_serve(int control) {
+void coldframe_assign(int parked) {
+    if (parked) write(3, "parked", 6);
+}
+int coldframe_serve(int control, ssize_t rseq_offset) {
     for (;;) {
         char byte, space[CMSG_SPACE(sizeof(int))] = {0};
         struct iovec part = {&byte, 1};
@@ -47,7 +50,7 @@ int coldframe_serve(int control) {
             close(control);
             dup2(end, 3);
             if (end != 3) close(end);
-            return 0;
+            return byte == 'p';
         }
         close(end);
         while (waitpid(-1, 0, WNOHANG) > 0) {}
@@ -99,11 +102,14 @@ class Zygote:
             )
         self.report: dict[str, Any] = json.loads(self.control.recv(65_536))
 
-    def fork(self, task: Path, handler: str = "app.handler", **more: Any) -> Link:
-        """Return an initialised environment."""
+    def fork(self, task: Path, handler: str = "app.handler", *, parked: bool = False, **more: Any) -> Link:
+        """Return an initialised environment, which may have been parked first."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            socket.send_fds(self.control, [b"f"], [theirs.fileno()])
+            socket.send_fds(self.control, [b"p" if parked else b"f"], [theirs.fileno()])
+        if parked:
+            ours.settimeout(PATIENCE_S)
+            assert ours.recv(100) == b"parked"
         link = Link(ours)
         self.links.append(link)
         answer = link.init(handler, {"LAMBDA_TASK_ROOT": str(task)}, **more)
@@ -172,7 +178,7 @@ def test_a_zygote_forks_environments_with_what_it_preloaded(library: Path, pytho
         version = zygote.report.pop("python")
         assert zygote.report == {"ready": True, "threads": 1, "refused": {}}
         for sites in ([str(site)], []):
-            seen = call(zygote.fork(task, sys_path=sites))
+            seen = call(zygote.fork(task, packages=sites))
             path = seen.pop("path")
             assert seen == {
                 "loaded": True,

@@ -36,6 +36,10 @@ class CognitoIdentity(_Record):
 
     __slots__ = ("cognito_identity_id", "cognito_identity_pool_id")
 
+    def __init__(self) -> None:
+        """Set both: every invocation makes one of these."""
+        self.cognito_identity_id = self.cognito_identity_pool_id = None
+
 
 class Client(_Record):
     """The mobile application that a client context describes."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 import sys
 import time
 import traceback
+from time import monotonic_ns
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -24,9 +24,15 @@ if TYPE_CHECKING:
 CONTROL_FD = 3
 
 _REQUEST_ID_BYTES = 36
-_DEADLINE_AND_CLIENT = struct.Struct("<QI")
-_CLIENT_START = _REQUEST_ID_BYTES + _DEADLINE_AND_CLIENT.size
+_HEAD = struct.Struct("<QI")  # after the request id: the deadline, and how long the client context is
+_HISTORY = struct.Struct("<QQQ")  # ns: when the process began to run and was locked down, how long the import took
+_HEAD_BYTES = _REQUEST_ID_BYTES + _HEAD.size
 _TRACE_ID = "_X_AMZN_TRACE_ID"
+_TIME_ZONE = ":UTC"
+_TASK = "/var/task"
+_RUNTIME = "/var/runtime"
+_LAYERS = (f"/opt/python/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages", "/opt/python")
+_TRACE_ID_KEY = _TRACE_ID.encode() if hasattr(os.environ, "_data") else _TRACE_ID
 _LONGEST_MESSAGE = 65_536
 
 # Bound here, so that a handler that replaces them in `os` cannot keep the process from ending.
@@ -60,11 +66,26 @@ class Environment:
         `settled` names the modules that stay loaded whatever the code provides, and `standard_library` the folders of
         the standard library. A zygote makes this before it forks: what exists already costs its children no pages.
         """
-        self._settled = frozenset(settled)
+        self._settled = frozenset((*settled, inside.NAME))
         self._standard_library = list(standard_library)
         self._channel = wire.Channel(CONTROL_FD)
         self._output = Output()
+        self._logs = Logs()
         self._function: dict[str, Any] = {}
+        self._handler: Any = None
+        self.forked_ns = self.assigned_ns = 0
+        self._look_like_lambdas()
+
+    def perform(self, channel: wire.Channel) -> None:
+        """Initialise and answer one invocation on another channel: a rehearsal."""
+        own, self._channel = self._channel, channel
+        try:
+            self._pid = _getpid()
+            self._initialise()
+            self._invoke()
+        finally:
+            self._channel, self._function, self._handler = own, {}, None
+            self._logs.begin("")
 
     def run(self) -> NoReturn:
         """Initialise, then answer invocations for ever."""
@@ -79,37 +100,62 @@ class Environment:
         if kind != wire.INIT:
             message = f"message {kind} came before INIT"
             raise wire.ProtocolError(message)
-        self._function = json.loads(str(body, "utf-8"))
+        description, _, known = bytes(body).partition(b"\0")
+        self._function = unmarshal(description)
         try:
-            self._prepare()
-            self._handler = load(self._function["handler"])
+            task, entries = self._prepare()
+            begun_ns = monotonic_ns()
+            self._handler, bytecode = load(self._function["handler"], task, entries, known)
+            history = _HISTORY.pack(self.forked_ns, self.assigned_ns, monotonic_ns() - begun_ns)
         except SystemExit as leaving:
             self._leave(leaving)
         except BaseException as error:  # noqa: BLE001 - whatever the user's module raises is the answer
             self._answer(wire.INIT_ERROR, token, self._report(error, ""))
             self._channel.receive()  # the supervisor ends the environment now
             _exit(1)
-        self._answer(wire.READY, token, b"")
+        self._answer(wire.READY, token, history if known else history + bytecode)
 
-    def _prepare(self) -> None:
-        """Make the interpreter look as Lambda's does to a handler."""
+    def _look_like_lambdas(self) -> None:
+        """Make the interpreter look as Lambda's does to a handler, as far as that is the same for every function."""
         os.environ.clear()
-        os.environ.update(self._function["env"])
+        os.environ["TZ"] = _TIME_ZONE
         time.tzset()
-        self._logs = Logs(os.environ)
-        task = os.environ.get("LAMBDA_TASK_ROOT", "/var/task")
-        runtime = os.environ.get("LAMBDA_RUNTIME_DIR", "/var/runtime")
-        version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-        own = [task, f"/opt/python/lib/{version}/site-packages", "/opt/python"]
-        sites = [*self._function.get("sys_path", ()), *self._function.get("packages", ())]
-        sys.path[:] = dict.fromkeys((*own, runtime, *self._standard_library, *sites))
-        sys.argv = [f"{runtime}/bootstrap.py"]
+        sys.argv = [f"{_RUNTIME}/bootstrap.py"]
         if sys.version_info >= (3, 10):
             sys.orig_argv = [sys.executable, *sys.argv]
         sys.dont_write_bytecode = True  # the code is read-only; trying costs time
         sys.modules["__main__"] = ModuleType("__main__")
-        forget_shadowed(own, self._settled)
         inside.install()
+
+    def _prepare(self) -> tuple[str, Sequence[str]]:
+        """Have the interpreter look as Lambda's does to this handler; return the folder of the code, and its names.
+
+        All of it in one go, and in few steps: each object that is touched in a new environment, a function that is
+        called among them, costs a page fault and a page.
+        """
+        function = self._function
+        env = function["env"]
+        putenv, data = os.putenv, os.environ._data  # type: ignore[attr-defined]  # noqa: SLF001 - a call for each costs more
+        for name, value in env.items():
+            key, content = name.encode("utf-8", "surrogateescape"), value.encode("utf-8", "surrogateescape")
+            putenv(key, content)
+            data[key] = content
+        # Where looking for one that is not there raises nothing.
+        self._variables = data
+        if env.get("TZ") != _TIME_ZONE:
+            time.tzset()
+        self._logs.configure(env)
+        task, runtime = env.get("LAMBDA_TASK_ROOT", _TASK), env.get("LAMBDA_RUNTIME_DIR", _RUNTIME)
+        sys.path[:] = [task, *_LAYERS, runtime, *self._standard_library]
+        for site in function.get("packages", ()):
+            if site not in sys.path:
+                sys.path.append(site)
+        entries = _names(task)
+        shadowing = [*entries]
+        for folder in _LAYERS if function.get("layers") else ():
+            shadowing += _names(folder)
+        forget_shadowed(shadowing, self._settled)
+        return task, entries
 
     def _invoke(self) -> None:
         """Wait for an event, run the handler on it, and answer."""
@@ -120,9 +166,10 @@ class Environment:
         request_id = str(body[:_REQUEST_ID_BYTES], "ascii")
         self._logs.begin(request_id)
         try:
-            deadline_ns, client_bytes = _DEADLINE_AND_CLIENT.unpack_from(body, _REQUEST_ID_BYTES)
-            start = _CLIENT_START + client_bytes
-            context = LambdaContext(request_id, deadline_ns, self._function, bytes(body[_CLIENT_START:start]))
+            deadline_ns, client_bytes = _HEAD.unpack_from(body, _REQUEST_ID_BYTES)
+            start = _HEAD_BYTES + client_bytes
+            client_context = bytes(body[_HEAD_BYTES:start]) if client_bytes else b""
+            context = LambdaContext(request_id, deadline_ns, self._function, client_context)
             event = unmarshal(body[start:])
             del body  # six megabytes, perhaps, which the handler may want
             answer = marshal(self._handler(event, context))
@@ -135,7 +182,7 @@ class Environment:
             kind, answer = wire.ERROR, self._report(error, request_id)
         self._answer(kind, token, answer)
         # After the answer, so that no invocation waits for it: there is no trace id in the next one either.
-        if _TRACE_ID in os.environ:
+        if _TRACE_ID_KEY in self._variables:
             del os.environ[_TRACE_ID]
 
     def _answer(self, kind: int, token: int, body: bytes) -> None:
@@ -164,3 +211,11 @@ class Environment:
             code = 1
         self._output.flush()
         _exit(code & 0xFF)
+
+
+def _names(folder: str) -> list[str]:
+    """Return the names in `folder`; none if it cannot be listed, where an import then finds nothing either."""
+    try:
+        return os.listdir(folder)  # noqa: PTH208 - no pathlib in here
+    except OSError:
+        return []

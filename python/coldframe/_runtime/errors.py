@@ -53,11 +53,13 @@ def _message(error: BaseException) -> str:
 
 def _stack_trace(trace: TracebackType | None) -> list[str]:
     """Return the user's own frames, outermost first, each as Python prints it."""
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_HERE):
-        trace = trace.tb_next
     try:
         # Four-tuples have no columns, so that no line of carets is added: Lambda shows none.
-        frames = [(frame.filename, frame.lineno, frame.name, frame.line) for frame in traceback.extract_tb(trace)]
+        frames = [
+            (frame.filename, frame.lineno, frame.name, frame.line)
+            for frame in traceback.extract_tb(trace)
+            if not frame.filename.startswith(_HERE)
+        ]
         return traceback.format_list(frames)  # type: ignore[arg-type]  # typeshed has it that a line number is known
     except Exception:  # noqa: BLE001 - the source is read through loaders that the user may have replaced
         return []

@@ -6,13 +6,15 @@ import sys
 from types import ModuleType
 from typing import Any, NoReturn
 
+NAME = "coldframe"
+
 
 def install() -> None:
     """Make `import coldframe` find the stand-in."""
-    module = ModuleType("coldframe", "The stand-in for coldframe inside an execution environment.")
+    module = ModuleType(NAME, "The stand-in for coldframe inside an execution environment.")
     module.function = function  # type: ignore[attr-defined]
     module.__getattr__ = _missing  # type: ignore[method-assign]
-    sys.modules["coldframe"] = module
+    sys.modules[NAME] = module
 
 
 def function(handler: Any = None, /, **_options: Any) -> Any:  # noqa: ANN401 - any function, returned as it is

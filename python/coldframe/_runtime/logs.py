@@ -29,20 +29,26 @@ _RECORD_MEMBERS = vars(logging.makeLogRecord({})).keys() - {"taskName"} | _ADDED
 class Logs:
     """The logging of one environment."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        """Put Lambda's handler on the root logger."""
-        self._json = environ.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"
+    def __init__(self) -> None:
+        """Put Lambda's handler on the root logger, for text."""
+        self._json = False
         self._filter = _RequestFilter()
         logging.Formatter.converter = time.gmtime
-        handler = LambdaLoggerHandler()
-        handler.setFormatter(_JsonFormatter() if self._json else logging.Formatter(_TEXT_FORMAT, _TEXT_TIME))
-        handler.addFilter(self._filter)
-        root = logging.getLogger()
-        root.addHandler(handler)
-        level = environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper()
-        level = "DEBUG" if level == "TRACE" else level
-        if isinstance(logging.getLevelName(level), int):
-            root.setLevel(level)
+        self._handler = LambdaLoggerHandler()
+        self._handler.setFormatter(logging.Formatter(_TEXT_FORMAT, _TEXT_TIME))
+        self._handler.addFilter(self._filter)
+        logging.getLogger().addHandler(self._handler)
+
+    def configure(self, environ: Mapping[str, str]) -> None:
+        """Follow the function's variables, where they say anything of it."""
+        form, level = environ.get("AWS_LAMBDA_LOG_FORMAT"), environ.get("AWS_LAMBDA_LOG_LEVEL")
+        if form and form.upper() == "JSON":
+            self._json = True
+            self._handler.setFormatter(_JsonFormatter())
+        if level:
+            level = "DEBUG" if level.upper() == "TRACE" else level.upper()
+            if isinstance(logging.getLevelName(level), int):
+                logging.getLogger().setLevel(level)
 
     def begin(self, request_id: str) -> None:
         """Mark what is logged from now on with `request_id`."""

@@ -25,15 +25,23 @@ TOO_LARGE = (
 
 _ORDINARY = frozenset((str, int, float, bool, type(None), dict, list, tuple))
 _QUOTE = encoder.encode_basestring
-_decode = json.JSONDecoder().decode
+_decoder = json.JSONDecoder()
+_decode = _decoder.decode
+# The scanner in C itself: `decode` looks for white space around the document with two regular expressions.
+_scan = _decoder.scan_once  # type: ignore[attr-defined]  # missing in typeshed
 
 
-def unmarshal(body: memoryview) -> Any:  # noqa: ANN401 - an event is any JSON value
+def unmarshal(body: memoryview | bytes) -> Any:  # noqa: ANN401 - an event is any JSON value
     """Return the event in `body`; an empty body is None."""
     if not body:
         return None
     try:
-        return _decode(str(body, "utf-8"))
+        text = str(body, "utf-8")
+        try:
+            value, end = _scan(text, 0)
+        except StopIteration:
+            end = -1
+        return value if end == len(text) else _decode(text)
     except Exception as error:  # noqa: BLE001 - too deep, too many digits, not UTF-8, no memory
         message = f"Unable to unmarshal input: {error}"
         raise Fault(UNMARSHAL, message) from None

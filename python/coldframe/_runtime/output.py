@@ -19,15 +19,20 @@ class Output:
         """Make fresh streams and install them."""
         sys.stdout = sys.__stdout__ = _stream(_STDOUT, "<stdout>")  # type: ignore[misc]
         sys.stderr = sys.__stderr__ = _stream(_STDERR, "<stderr>")  # type: ignore[misc]
-        self._made = {"stdout": sys.stdout, "stderr": sys.stderr}
+        self._stdout, self._stderr = sys.stdout, sys.stderr
+        self._flush_stdout, self._flush_stderr = sys.stdout.flush, sys.stderr.flush
 
     def flush(self) -> None:
         """Write out what is buffered, in the streams made here and in those that the handler installed."""
-        for name, made in self._made.items():
-            _flush(made)
-            current = getattr(sys, name, None)  # the handler may even have deleted it
-            if current is not made:
-                _flush(current)
+        try:
+            self._flush_stdout()
+            self._flush_stderr()
+            untouched = sys.stdout is self._stdout and sys.stderr is self._stderr
+        except BaseException:  # noqa: BLE001 - one of them is closed, or has been deleted
+            untouched = False
+        if not untouched:
+            for stream in (self._stdout, self._stderr, getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
+                _flush(stream)
 
 
 def write(text: str) -> None:

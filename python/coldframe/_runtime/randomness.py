@@ -10,27 +10,35 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
 
 _SEED_BYTES = 32
 
 
-def renew() -> None:
-    """Renew the random state of the modules that are loaded."""
-    for name, renew_one in (
-        ("numpy.random", _numpy),
-        ("uuid", _uuid),
-        ("tempfile", _tempfile),
-        ("multiprocessing.process", _multiprocessing),
-    ):
-        module: Any = sys.modules.get(name)
-        if module is not None:
-            try:
-                renew_one(module)
-            except Exception as error:  # noqa: BLE001 - a version with other internals
-                # Serving with shared state would be a leak in silence.
-                print(f"the random state of {name} cannot be renewed: {error}", file=sys.stderr)  # noqa: T201
-                os._exit(1)
+def to_renew() -> list[tuple[ModuleType, Callable[[Any], None]]]:
+    """Return the modules with random state that are loaded, with what renews each."""
+    known = {
+        "numpy.random": _numpy,
+        "uuid": _uuid,
+        "tempfile": _tempfile,
+        "multiprocessing.process": _multiprocessing,
+    }
+    return [(sys.modules[name], renew_one) for name, renew_one in known.items() if name in sys.modules]
+
+
+def renew(modules: list[tuple[ModuleType, Callable[[Any], None]]]) -> None:
+    """Renew the random state of these modules."""
+    for module, renew_one in modules:
+        try:
+            renew_one(module)
+        except Exception as error:  # noqa: BLE001, PERF203 - a version with other internals
+            # Serving with shared state would be a leak in silence.
+            print(f"the random state of {module.__name__} cannot be renewed: {error}", file=sys.stderr)  # noqa: T201
+            os._exit(1)
 
 
 def _numpy(module: Any) -> None:  # noqa: ANN401

@@ -17,9 +17,13 @@ import json
 import os
 import site
 import sys
+import time
 from typing import Any, NoReturn
 
-from . import environment, randomness
+from . import environment, forking, randomness, rehearsal
+
+# From about eight calls on CPython 3.11 and later leave a function's code as it is.
+_REHEARSALS = 12
 
 _THREAD_COUNTS = (
     "OMP_NUM_THREADS",
@@ -56,24 +60,38 @@ def _serve(config: dict[str, Any]) -> NoReturn:
     # Lambda's runtime has these loaded too, before any code of a function: they cannot be shadowed there either.
     settled = frozenset(sys.modules)
 
-    refused = _preload(config["preload"])
+    with forking.Hooks() as hooks:
+        refused = _preload(config["preload"])
     try:
-        native, python = _load(config["library"])
+        native = _load(config["library"])
     except Exception as error:  # noqa: BLE001 - an interpreter without ctypes, or a library of another architecture
         refused = refused or {"ctypes": f"loading the native library raised {type(error).__name__}: {error}"}
     _flush()
+    if refused:
+        _report(config["control"], refused)
+        os._exit(1)
     made = environment.Environment(settled, standard_library)
+    random = randomness.to_renew()
+    rehearsing = rehearsal.Rehearsal(made)
+    rehearsing.run(_REHEARSALS, compiled=False)
+    rehearsing.run(_REHEARSALS, compiled=True)
+    hooks.run_before()
     gc.collect()
     gc.freeze()  # a collection in an environment then touches none of these pages
-    _report(config["control"], refused)
-    if refused:
-        os._exit(1)
+    _report(config["control"], {})
 
-    python.PyOS_BeforeFork()
-    if native.coldframe_serve(config["control"]) != 0:
+    parked = native.coldframe_serve(config["control"], _rseq_offset())
+    if parked < 0:
         os._exit(0)  # the supervisor hung up
-    python.PyOS_AfterFork_Child()
-    randomness.renew()
+    made.forked_ns = time.monotonic_ns()
+    if random:
+        randomness.renew(random)
+    if parked:
+        rehearsing.run(1, compiled=True)
+    native.coldframe_assign(parked)
+    # A package's own: what they start is confined from its beginning only when they run now.
+    hooks.run_in_child()
+    made.assigned_ns = time.monotonic_ns()
     environment.main(made)
 
 
@@ -109,17 +127,28 @@ def _threads() -> int:
     return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - no pathlib in here
 
 
-def _load(path: str) -> tuple[Any, Any]:
-    """Return the native library and the interpreter's own functions; calls into both keep the GIL."""
+def _load(path: str) -> Any:  # noqa: ANN401
+    """Return the native library; calls into it keep the GIL."""
     import ctypes  # noqa: PLC0415 - after the preloads, and only here: environments have no use for it
 
     native = ctypes.PyDLL(path)
-    native.coldframe_serve.argtypes = [ctypes.c_int]
+    native.coldframe_serve.argtypes = [ctypes.c_int, ctypes.c_ssize_t]
     native.coldframe_serve.restype = ctypes.c_int
-    for function in (ctypes.pythonapi.PyOS_BeforeFork, ctypes.pythonapi.PyOS_AfterFork_Child):
-        function.argtypes = []
-        function.restype = None
-    return native, ctypes.pythonapi
+    native.coldframe_assign.argtypes = [ctypes.c_int]
+    native.coldframe_assign.restype = None
+    return native
+
+
+def _rseq_offset() -> int:
+    """Return where glibc (2.35) keeps a thread's area for restartable sequences, seen from its pointer; 0: nowhere."""
+    import ctypes  # noqa: PLC0415 - see _load
+
+    try:
+        if ctypes.c_uint.in_dll(ctypes.pythonapi, "__rseq_size").value == 0:
+            return 0
+        return ctypes.c_ssize_t.in_dll(ctypes.pythonapi, "__rseq_offset").value
+    except ValueError:  # an older glibc, or another C library
+        return 0
 
 
 def _flush() -> None:

@@ -9,18 +9,30 @@ use std::time::{Duration, Instant, SystemTime};
 
 use coldframe_sys::child::record::{Kind as RecordKind, Record};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{SendFlags, send};
 use rustix::process::Pid;
 
-use crate::birth::{self, Newborn};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Gauges, Usage};
 use crate::error::{Error, Result};
 use crate::function::Function;
 use crate::log::Log;
+use crate::patience::Patience;
+use crate::phases::Phases;
 use crate::process;
 use crate::random;
 use crate::report::ended;
+use crate::seat::{self, Lost, Seat};
 use crate::wire::{Arrival, Incoming, Kind, Outgoing, PACKET};
 use crate::zygote::Zygote;
+
+/// Answers that follow one another within this time may be a burst,
+const BURST_GAP: Duration = Duration::from_millis(1);
+/// and are one when there are so many of them: to freeze and thaw between those would take as long as to answer.
+const BURST: u32 = 8;
+/// After which time without an event a burst is over.
+pub const BURST_OVER: Duration = Duration::from_millis(10);
+/// After which a wait first looks for a signal that it has missed.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Why an environment was ended by us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,53 +116,55 @@ pub struct Environment {
     output: OwnedFd,
     alarm: Option<OwnedFd>,
     cgroup: Cgroup,
+    gauges: Gauges,
+    patience: Patience,
     function: Arc<Function>,
     state: AtomicU8,
     cause: AtomicU8,
     stopped: AtomicBool,
+    /// Whether its quota is in force.
+    settled: AtomicBool,
     /// Of the last question that was asked.
     token: AtomicU64,
     created: SystemTime,
+    /// Of its last time among the idle (`idle::Idle`).
+    stay: AtomicU64,
     inner: Mutex<Inner>,
     // Last: environments live in pid namespaces below their zygote's, which has to outlive them.
-    _zygote: Arc<Zygote>,
+    zygote: Arc<Zygote>,
 }
 
 #[derive(Debug)]
 struct Inner {
     log: Log,
     last_used: SystemTime,
-    cpu: Duration,
-    throttled: Duration,
+    /// When it was last asked.
+    usage: Usage,
+    /// The memory that it held, and the most that it had ever used, when the former was last read.
+    held: (u64, u64),
+    answered: Option<Instant>,
+    answers: u64,
+    /// How many answers have come in a burst.
+    burst: u32,
+    phases: Phases,
     failure: Option<Error>,
-    /// What the cgroup had to say before it was removed.
-    last: Option<Last>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Last {
-    cpu: Duration,
-    throttled: Duration,
-    peak: u64,
-    out_of_memory: bool,
+    /// What the cgroup had to say before it was removed, and whether it had run out of memory.
+    last: Option<(Usage, bool)>,
 }
 
 impl Environment {
-    /// Makes one: forked, isolated, limited, locked down; the function's code has not been touched yet.
-    ///
-    /// `slot` is the host user that it is to be, as root; 0 otherwise.
-    pub fn create(
-        zygote: &Arc<Zygote>,
-        function: &Arc<Function>,
-        cgroup: Cgroup,
-        number: u64,
-        slot: u32,
-    ) -> Result<Self> {
-        let Newborn { pid, pidfd, control, channel, output, alarm } = birth::give(zygote, function, &cgroup, slot)
-            .inspect_err(|_| {
-                cgroup.kill();
-                let _ = cgroup.remove_within(Duration::from_secs(1));
-            })?;
+    /// Makes one of a seat with a process of the zygote in it, which is limited and told to lock itself down; the function's
+    /// code has not been touched yet.
+    pub fn create(seat: Seat, zygote: &Arc<Zygote>, function: &Arc<Function>, number: u64) -> Result<Self, Lost> {
+        // While it locks itself down, its limits are put in force: nothing of the function's runs before it is told more, and
+        // whoever helped it here does not count any more.
+        let assigned = send(&seat.control, &function.assign_program, SendFlags::NOSIGNAL)
+            .map_err(|e| Error::kernel("giving a function to", "an environment", e))
+            .and_then(|_| seat.cgroup.limit(function.spec.memory_mb, function.spec.max_processes));
+        if let Err(e) = assigned {
+            return Err(Box::new((seat, e)));
+        }
+        let Seat { pid, pidfd, control, channel, output, alarm, cgroup, slot } = seat;
         let now = SystemTime::now();
         let log = Log::new((function.spec.log_kb as usize) << 10);
         Ok(Self {
@@ -164,21 +178,29 @@ impl Environment {
             output,
             alarm,
             cgroup,
+            gauges: Gauges::default(),
+            patience: Patience::default(),
             function: Arc::clone(function),
             state: AtomicU8::new(State::Init as u8),
             cause: AtomicU8::new(Cause::None as u8),
             stopped: AtomicBool::new(false),
+            settled: AtomicBool::new(false),
             token: AtomicU64::new(random::number()),
             created: now,
+            stay: AtomicU64::new(0),
             inner: Mutex::new(Inner {
                 log,
                 last_used: now,
-                cpu: Duration::ZERO,
-                throttled: Duration::ZERO,
+                usage: Usage::default(),
+                held: (0, 0),
+                answered: None,
+                answers: 0,
+                burst: 0,
+                phases: Phases::default(),
                 failure: None,
                 last: None,
             }),
-            _zygote: Arc::clone(zygote),
+            zygote: Arc::clone(zygote),
         })
     }
 
@@ -202,42 +224,57 @@ impl Environment {
             // Taken rather than borrowed: `interrupted` may run code of the caller that invokes a function itself.
             buffer: BUFFER.take().unwrap_or_else(|| vec![0; PACKET].into_boxed_slice()),
         };
-        let reply = self.talk(&mut talk, backstop, interrupted);
+        let reply = self.talk(&mut talk, kind, backstop, interrupted);
         BUFFER.set(Some(talk.buffer));
-        reply.map_err(|e| Error::kernel("talking to", self.id.clone(), e))
+        reply
     }
 
-    fn talk(&self, talk: &mut Talk<'_>, backstop: Instant, interrupted: &dyn Fn() -> bool) -> io::Result<Reply> {
+    fn talk(
+        &self,
+        talk: &mut Talk<'_>,
+        kind: Kind,
+        backstop: Instant,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Reply> {
+        let failed = |e: io::Error| Error::kernel("talking to", self.id.clone(), e);
         // One that died while it was idle, or has something to say that nobody asked, is not given the event at all.
-        if self.state() != State::Init && !self.is_silent(talk)? {
+        if self.state() != State::Init && !self.is_silent(talk).map_err(failed)? {
             return Ok(Reply::Unready);
         }
         if self.thaw().is_err() {
-            // It has just ended, and its cgroup is gone.
+            // It has just ended, has seen nothing, and its cgroup is gone.
             return Ok(Reply::Unready);
         }
+        talk.push(self.control.as_fd());
+        let meanwhile = if kind == Kind::Init { self.prepare() } else { self.settle() };
+        // The cgroup of one that has just ended may be gone.
+        meanwhile.or_else(|e| if process::readable(self.pidfd(), Duration::ZERO) { Ok(()) } else { Err(e) })?;
+        if talk.sent && kind != Kind::Init && self.patience.is_worth_it() {
+            if let Some(reply) = self.patience.watch(|| self.hear(talk).transpose()) {
+                return reply.map_err(failed);
+            }
+            // A signal that came meanwhile has interrupted nothing.
+            if interrupted() {
+                return Ok(Reply::Interrupted);
+            }
+        }
+        let begun = Instant::now();
         loop {
-            // When the other end is gone, its last words may still be there.
-            talk.sent = talk.sent || talk.outgoing.push(self.control.as_fd()).unwrap_or(true);
-            let ready = match self.wait(talk.sent, backstop) {
+            // A signal that came just before a wait does not end it: after as long again as it has taken, look.
+            let look = Instant::now() + begun.elapsed().max(LOOK);
+            let ready = match self.wait(talk.sent, backstop.min(look)) {
+                Ok(ready) if ready.nothing() && interrupted() => return Ok(Reply::Interrupted),
                 Ok(ready) => ready,
                 Err(rustix::io::Errno::INTR) if interrupted() => return Ok(Reply::Interrupted),
                 Err(rustix::io::Errno::INTR) => continue,
-                Err(e) => return Err(e.into()),
+                Err(e) => return Err(failed(e.into())),
             };
             if ready.output {
                 self.drain(&mut talk.buffer);
             }
             if ready.control {
-                match talk.incoming.pull(self.control.as_fd(), &mut talk.buffer)? {
-                    Arrival::Message(kind, body) => {
-                        // What was printed before the answer belongs to it.
-                        self.drain(&mut talk.buffer);
-                        return Ok(Reply::Answer(kind, body));
-                    }
-                    Arrival::Rubbish(why) => return Ok(Reply::Rubbish(why)),
-                    Arrival::Closed => return Ok(Reply::Ended(self.exit_status(Duration::from_secs(2)))),
-                    Arrival::Nothing => {}
+                if let Some(reply) = self.hear(talk).map_err(failed)? {
+                    return Ok(reply);
                 }
             } else if ready.channel {
                 return Ok(Reply::Ended(self.exit_status(Duration::ZERO)));
@@ -246,7 +283,22 @@ impl Environment {
                 self.kill(Cause::Timeout);
                 return Ok(Reply::Ended(None));
             }
+            talk.push(self.control.as_fd());
         }
+    }
+
+    /// Takes what has arrived: `None` as long as that is no whole answer.
+    fn hear(&self, talk: &mut Talk<'_>) -> io::Result<Option<Reply>> {
+        Ok(match talk.incoming.pull(self.control.as_fd(), &mut talk.buffer)? {
+            Arrival::Message(kind, body) => {
+                // What was printed before the answer belongs to it.
+                self.drain(&mut talk.buffer);
+                Some(Reply::Answer(kind, body))
+            }
+            Arrival::Rubbish(why) => Some(Reply::Rubbish(why)),
+            Arrival::Closed => Some(Reply::Ended(self.exit_status(Duration::from_secs(2)))),
+            Arrival::Nothing => None,
+        })
     }
 
     /// Whether it waits, as it should. Second answers to its last question are thrown away.
@@ -291,8 +343,10 @@ impl Environment {
                         break Some(record.value);
                     }
                     let mut inner = self.lock();
-                    inner.failure =
-                        inner.failure.take().or_else(|| birth::step_failure(&record[..len], &self.function));
+                    inner.failure = inner
+                        .failure
+                        .take()
+                        .or_else(|| seat::step_failure(&record[..len], self.zygote.birth(), &self.function.assign));
                 }
                 Err(_) => break None,
             }
@@ -302,9 +356,20 @@ impl Environment {
         status
     }
 
+    /// Whether it ended because its zygote did.
+    pub fn lost_its_zygote(&self) -> bool {
+        !self.zygote.alive()
+    }
+
     /// The step that failed while it was being set up, if one did.
     pub fn setup_failure(&self) -> Option<Error> {
         self.lock().failure.take()
+    }
+
+    /// It is not to be used any more, and will be ended.
+    pub fn retire(&self) {
+        let _ =
+            self.cause.compare_exchange(Cause::None as u8, Cause::Retired as u8, Ordering::AcqRel, Ordering::Acquire);
     }
 
     /// Ends it, with everything that runs in it. Only the first cause counts.
@@ -324,52 +389,123 @@ impl Environment {
 
     /// Whether the kernel has killed one of its processes for memory.
     pub fn out_of_memory(&self) -> bool {
-        self.cause() == Cause::Memory || self.measure().out_of_memory
+        self.cause() == Cause::Memory || self.measure_memory_kill()
     }
 
     /// Stops every process of it, until the next question.
     pub fn freeze(&self) -> Result<()> {
+        // Made ahead of need, it has not been asked anything yet.
+        self.settle()?;
         if self.cgroup.can_freeze() {
-            self.cgroup.freeze(true)?;
+            let begun = Instant::now();
+            self.gauges.freeze(&self.cgroup, true)?;
             self.stopped.store(true, Ordering::Release);
             self.set_state(State::Frozen);
             // Killed meanwhile: what version 1 has stopped would never take the signal.
             if self.cause() != Cause::None {
-                self.cgroup.freeze(false)?;
+                self.gauges.freeze(&self.cgroup, false)?;
             }
+            self.lock().phases.freeze = Some(begun.elapsed());
         }
         Ok(())
     }
 
     fn thaw(&self) -> Result<()> {
-        if self.stopped.swap(false, Ordering::AcqRel) { self.cgroup.freeze(false) } else { Ok(()) }
+        if self.stopped.swap(false, Ordering::AcqRel) {
+            let begun = Instant::now();
+            self.gauges.freeze(&self.cgroup, false)?;
+            self.lock().phases.thaw = Some(begun.elapsed());
+        }
+        Ok(())
     }
 
-    /// Puts the CPU quota in force: initialisation ran at full speed.
-    pub fn limit_cpu(&self) -> Result<()> {
-        let vcpus = self.function.spec.vcpus();
-        self.cgroup.limit_cpu(Some(vcpus))
+    /// Makes ready what `settle` needs, at a moment when nobody waits for it.
+    fn prepare(&self) -> Result<()> {
+        self.usage();
+        self.cgroup.share_cpu(self.function.spec.vcpus())
     }
 
-    /// CPU time, and time throttled, since this was last asked; the most memory that was ever in use, in bytes.
-    pub fn usage(&self) -> (Duration, Duration, u64) {
+    /// Puts the CPU quota in force, once: initialisation ran at full speed, and what it used counts for no invocation.
+    fn settle(&self) -> Result<()> {
+        if !self.settled.swap(true, Ordering::AcqRel) {
+            self.cgroup.limit_cpu(Some(self.function.spec.vcpus()))?;
+            self.usage();
+        }
+        Ok(())
+    }
+
+    /// CPU time, and time throttled, since this was last asked; the most memory that was ever in use.
+    pub fn usage(&self) -> Usage {
         let now = self.measure();
-        let mut inner = self.lock();
-        let used = (now.cpu.saturating_sub(inner.cpu), now.throttled.saturating_sub(inner.throttled), now.peak);
-        (inner.cpu, inner.throttled) = (now.cpu, now.throttled);
-        used
+        let before = std::mem::replace(&mut self.lock().usage, now);
+        Usage {
+            cpu: now.cpu.saturating_sub(before.cpu),
+            throttled: now.throttled.saturating_sub(before.throttled),
+            peak: now.peak,
+        }
     }
 
     /// Asks the cgroup, or if it is gone already what was noted then.
-    fn measure(&self) -> Last {
-        if let Some(last) = self.lock().last {
+    fn measure(&self) -> Usage {
+        if let Some((last, _)) = self.lock().last {
             return last;
         }
-        let (cpu, throttled) = self.cgroup.cpu();
-        let peak = self.cgroup.peak_memory().unwrap_or(0);
-        let now = Last { cpu, throttled, peak, out_of_memory: self.cgroup.out_of_memory() };
+        let now = self.gauges.usage(&self.cgroup);
         // It may have been removed while it was being read.
-        self.lock().last.unwrap_or(now)
+        self.lock().last.map_or(now, |(last, _)| last)
+    }
+
+    fn measure_memory_kill(&self) -> bool {
+        if let Some((_, killed)) = self.lock().last {
+            return killed;
+        }
+        let killed = self.cgroup.out_of_memory();
+        self.lock().last.map_or(killed, |(_, killed)| killed)
+    }
+
+    /// Notes that it has answered; whether that was one of a burst.
+    pub fn answered(&self, now: Instant) -> bool {
+        let mut inner = self.lock();
+        inner.answers += 1;
+        let quick = inner.answered.replace(now).is_some_and(|before| now.duration_since(before) < BURST_GAP);
+        inner.burst = if quick { inner.burst.saturating_add(1) } else { 0 };
+        inner.burst >= BURST
+    }
+
+    /// How often it has been used.
+    pub fn used(&self) -> u64 {
+        self.lock().answers
+    }
+
+    /// The memory that it holds, in bytes; 0 where nobody counts it.
+    pub fn memory_held(&self) -> u64 {
+        let mut inner = self.lock();
+        // To ask takes as long as a freeze. What an environment holds after an event seldom changes as long as the most that
+        // it ever used, which is known, does not.
+        if inner.held.1 != inner.usage.peak || inner.held.0 == 0 {
+            inner.held = (self.cgroup.memory_used().unwrap_or(0), inner.usage.peak);
+        }
+        inner.held.0
+    }
+
+    /// The number of its last stay among the idle.
+    pub fn stay(&self) -> u64 {
+        self.stay.load(Ordering::Acquire)
+    }
+
+    /// Notes the number of its stay among the idle.
+    pub fn set_stay(&self, stay: u64) {
+        self.stay.store(stay, Ordering::Release);
+    }
+
+    /// What its time has gone into since this was last asked.
+    pub fn phases(&self) -> Phases {
+        std::mem::take(&mut self.lock().phases)
+    }
+
+    /// Notes what its time went into.
+    pub fn note(&self, note: impl FnOnce(&mut Phases)) {
+        note(&mut self.lock().phases);
     }
 
     /// The output since this was last asked, and how many bytes of it were dropped.
@@ -402,8 +538,9 @@ impl Environment {
 
     /// The supervisor saw its end, and is about to remove its cgroup.
     pub fn died(&self) {
-        let last = self.measure();
+        let last = (self.measure(), self.measure_memory_kill());
         self.lock().last = Some(last);
+        self.gauges.close();
         self.set_state(State::Dead);
     }
 
@@ -473,12 +610,26 @@ struct Ready {
     output: bool,
 }
 
+impl Ready {
+    fn nothing(&self) -> bool {
+        !(self.control || self.channel || self.output)
+    }
+}
+
 /// A question on its way, and its answer.
 struct Talk<'a> {
     outgoing: Outgoing<'a>,
     incoming: Incoming,
     sent: bool,
     buffer: Box<[u8]>,
+}
+
+impl Talk<'_> {
+    /// Sends what the socket takes.
+    fn push(&mut self, control: BorrowedFd<'_>) {
+        // When the other end is gone, its last words may still be there.
+        self.sent = self.sent || self.outgoing.push(control).unwrap_or(true);
+    }
 }
 
 thread_local! {

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use coldframe_sys::child::serve;
 use coldframe_sys::program;
 use serde_json::json;
 
 use crate::error::{Error, Result};
 use crate::host::Facts;
-use crate::plan;
-use crate::plan::environment::{self, Identity};
+use crate::plan::environment;
 use crate::random;
 use crate::spec::{Architecture, Interpreter, Spec};
 use crate::store::{Snapshot, Store};
@@ -73,33 +76,25 @@ pub struct Function {
     pub zygote: ZygoteKey,
     /// Every protection, and what is in force.
     pub isolation: BTreeMap<String, String>,
-    /// What the first process does; the second's part before it has a function.
-    pub birth: Birth,
     /// How an environment becomes this function's.
     pub assign: Vec<program::Step>,
     /// `assign`, encoded.
     pub assign_program: Vec<u8>,
     /// What the runtime is told first.
     pub init: Vec<u8>,
+    /// The bytecode of the handler's module, as the runtime wanted it kept after the first import; it is as much the
+    /// function's own as its code. No event had been seen then.
+    pub bytecode: OnceLock<Vec<u8>>,
     /// The code, which stays in the store for as long as this lives.
     pub code: Snapshot,
     _layers: Option<Snapshot>,
-}
-
-/// How a child of a zygote begins.
-#[derive(Debug)]
-pub struct Birth {
-    /// The first process's steps.
-    pub first: Vec<program::Step>,
-    /// The second's.
-    pub park: Vec<program::Step>,
-    /// Namespace flags.
-    pub namespaces: u64,
+    /// What it takes to make an environment of it, in nanoseconds.
+    init_ns: AtomicU64,
 }
 
 impl Function {
     /// Checks the description, reads the code, and plans.
-    pub fn new(spec: Spec, facts: &Facts, store: &Store, doors: usize) -> Result<Self> {
+    pub fn new(spec: Spec, facts: &Facts, store: &Store) -> Result<Self> {
         spec.check()?;
         let isolation = facts.grant(spec.isolation)?;
         let code = store.code(&spec.code, Architecture::HOST)?;
@@ -114,7 +109,6 @@ impl Function {
         let opt = layers.as_ref().map(|layers| beside_layers(&spec.interpreter, &layers.path)).transpose()?.flatten();
         let planned = environment::Function {
             opt,
-            again: plan::rootfs::aliases(&zygote.directories()),
             code: code.key.clone(),
             layers: layers.as_ref().map(|snapshot| snapshot.key.clone()),
             tmp_mb: spec.tmp_mb,
@@ -126,25 +120,41 @@ impl Function {
         };
         let assign = environment::assign(&planned, facts.landlock, facts.seccomp.then_some(Architecture::HOST));
         let assign_program = program::encode(&assign);
-        let identity = if facts.root { Identity::Slot } else { Identity::Callers(facts.uid, facts.gid) };
-        let birth = Birth {
-            first: environment::first(identity, doors),
-            park: environment::park(spec.network),
-            namespaces: environment::namespaces(spec.network),
-        };
-        let init = init_message(&spec)?;
+        if assign_program.len() > serve::ROOM {
+            return Err(Error::Configuration(format!(
+                "the mounts of {:?} take {} bytes to describe and may take {}; have fewer directories at the top of its layers",
+                spec.name,
+                assign_program.len(),
+                serve::ROOM
+            )));
+        }
+        let init = init_message(&spec, layers.is_some())?;
         Ok(Self {
             id: random::number(),
             zygote,
             isolation,
-            birth,
             assign,
             assign_program,
             init,
+            bytecode: OnceLock::new(),
             code,
             _layers: layers,
+            init_ns: AtomicU64::new(0),
             spec,
         })
+    }
+
+    /// Notes how long it took to make and initialise an environment.
+    pub fn note_init(&self, took: Duration) {
+        let took = took.as_nanos() as u64;
+        // One that was slow for a reason of its own counts for a quarter, and less later.
+        let mean = |before: u64| Some(if before == 0 { took } else { before - before / 4 + took / 4 });
+        let _ = self.init_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, mean);
+    }
+
+    /// How long it takes to make another environment, as far as is known.
+    pub fn init_cost(&self) -> Duration {
+        Duration::from_nanos(self.init_ns.load(Ordering::Relaxed))
     }
 }
 
@@ -179,7 +189,7 @@ fn beside_layers(interpreter: &Interpreter, layers: &Path) -> Result<Option<envi
 
 /// The variables of the handler: Lambda's own and the function's (lambda.md 6), in one object with what else the
 /// runtime has to know.
-fn init_message(spec: &Spec) -> Result<Vec<u8>> {
+fn init_message(spec: &Spec, layers: bool) -> Result<Vec<u8>> {
     const MOST: usize = 1 << 20;
     let memory = spec.memory_mb.to_string();
     let (group, stream) = (format!("/aws/lambda/{}", spec.name), format!("{}/[$LATEST]{}", today(), random::hex(32)));
@@ -238,9 +248,10 @@ fn init_message(spec: &Spec) -> Result<Vec<u8>> {
     let packages = if spec.packages { spec.interpreter.site.clone() } else { Vec::new() };
     let message = json!({
         "handler": spec.handler,
+        // The answer is to say how long the import took.
         "env": env,
-        "sys_path": packages,
         "packages": packages,
+        "layers": layers,
         "function_name": spec.name,
         "function_version": "$LATEST",
         "memory_limit_in_mb": memory,

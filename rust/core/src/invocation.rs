@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
-
+use crate::cgroup::Usage;
 use crate::environment::{Cause, Environment, Reply, last_words};
 use crate::error::{Error, Result};
 use crate::function::Function;
 use crate::pool::{Core, INIT_TIMEOUT, Made, Served};
+use crate::process;
 use crate::random;
 use crate::report::{self, Outcome, Report, Start, Verdict};
 use crate::spec::MAX_PAYLOAD;
@@ -78,14 +78,21 @@ impl Core {
         if timeout.is_zero() || timeout > Duration::from_secs(900) {
             return Err(Error::Configuration("timeout_s must be above 0 and at most 900 seconds".into()));
         }
+        let begun = Instant::now();
         let permit = self.admit(function, call.wait, call.interrupted)?;
-        let outcome = self.run(function, call, timeout);
+        let outcome = self.run(function, call, timeout, begun);
         call.ticket.release();
         drop(permit);
         outcome
     }
 
-    fn run(self: &Arc<Self>, function: &Arc<Function>, call: &Call<'_>, timeout: Duration) -> Result<Outcome> {
+    fn run(
+        self: &Arc<Self>,
+        function: &Arc<Function>,
+        call: &Call<'_>,
+        timeout: Duration,
+        begun: Instant,
+    ) -> Result<Outcome> {
         let request = random::uuid();
         // An idle environment may have died, or have something to say that nobody asked for: then the next one, and in
         // the end a new one.
@@ -94,21 +101,30 @@ impl Core {
                 self.give_back(&environment);
                 return Err(Error::Cancelled);
             }
+            environment.note(|phases| phases.queue = Some(begun.elapsed()));
             let served = Served { environment, init: None };
             if let Some(outcome) = self.serve(&served, call, &request, timeout)? {
                 return Ok(outcome);
             }
         }
-        match self.make(function, call.ticket, call.wait, call.interrupted)? {
-            Made::Ready(served) => self.serve(&served, call, &request, timeout)?.ok_or_else(|| {
-                Error::kernel(
-                    "starting",
-                    "an invocation in a new environment",
-                    std::io::Error::from(std::io::ErrorKind::BrokenPipe),
-                )
-            }),
-            Made::Failed(environment, reply, init) => Ok(stillborn(&environment, reply, init, &request)),
+        let queue = Some(begun.elapsed());
+        // One that dies before it has seen the event is replaced, once.
+        for _ in 0..2 {
+            match self.make(function, call.ticket, call.wait, call.interrupted)? {
+                Made::Ready(served) => {
+                    served.environment.note(|phases| phases.queue = queue);
+                    if let Some(outcome) = self.serve(&served, call, &request, timeout)? {
+                        return Ok(outcome);
+                    }
+                }
+                Made::Failed(environment, reply, init) => {
+                    environment.note(|phases| phases.queue = queue);
+                    return Ok(stillborn(&environment, reply, init, &request));
+                }
+            }
         }
+        let source = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        Err(Error::kernel("starting", "an invocation in a new environment", source))
     }
 
     /// `None`: the environment was not in a state to serve, and has not seen the event.
@@ -122,9 +138,10 @@ impl Core {
         let environment = &served.environment;
         let begun = Instant::now();
         let deadline = self.supervisor().keep(environment, begun + timeout);
+        let deadline_ns = process::monotonic_ns() + timeout.as_nanos() as u64;
         let body = [
             request.as_bytes(),
-            &monotonic(timeout).to_le_bytes(),
+            &deadline_ns.to_le_bytes(),
             &(call.client_context.len() as u32).to_le_bytes(),
             call.client_context,
             call.event,
@@ -132,6 +149,7 @@ impl Core {
         let backstop = begun + timeout + Duration::from_secs(5);
         let reply = environment.ask(Kind::Invoke, &body, MAX_PAYLOAD, backstop, call.interrupted);
         let duration = begun.elapsed();
+        environment.note(|phases| phases.invoke = Some(duration.saturating_sub(phases.thaw.unwrap_or_default())));
         let in_time = self.supervisor().met(&deadline);
         let reply = match reply {
             Ok(reply) => reply,
@@ -189,6 +207,8 @@ impl Core {
                 }
             });
         for environment in &ready {
+            // Nobody waited for it.
+            environment.phases();
             self.give_back(environment);
         }
         result
@@ -249,7 +269,7 @@ fn sum_up(
     duration: Duration,
     init: Option<Duration>,
 ) -> Outcome {
-    let (cpu, throttled, max_memory) = environment.usage();
+    let Usage { cpu, throttled, peak } = environment.usage();
     let (output, log_dropped) = environment.output();
     let memory_mb = environment.function().spec.memory_mb;
     let report = Report {
@@ -257,18 +277,12 @@ fn sum_up(
         duration,
         init,
         memory_mb,
-        max_memory: if verdict == Verdict::Memory { memory_mb << 20 } else { max_memory },
+        max_memory: if verdict == Verdict::Memory { memory_mb << 20 } else { peak },
         cpu,
         throttled,
         log_dropped,
+        phases: environment.phases(),
         environment: environment.id().to_owned(),
     };
-    let log = report::lines(request, &output, &verdict, &report);
-    Outcome { verdict, request_id: request.to_owned(), log, report }
-}
-
-/// The deadline on the clock that the environment shares with the host, in nanoseconds.
-fn monotonic(left: Duration) -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64 + left.as_nanos() as u64
+    Outcome { verdict, request_id: request.to_owned(), output, report }
 }

@@ -2,29 +2,37 @@
 //!
 //! Pure plans first, then the steps that carry them out. [`pool::Core`] owns everything; a [`spec::Spec`] describes a
 //! function, [`host::Facts`] what this machine gives, [`plan`] what the far side of a fork is to do about both, and
-//! [`seccomp`], [`landlock`] and [`cgroup`] what holds it. [`nursery`], [`zygote`], [`birth`] and [`environment`] are the processes,
-//! [`supervisor`] the thread that watches them, [`wire`] what is said between them, [`report`] what comes of it.
+//! [`seccomp`], [`landlock`] and [`cgroup`] what holds it. [`nursery`], [`zygote`], [`seat`], [`stock`] and
+//! [`environment`] are the processes, [`supervisor`] and [`keeper`] the threads that watch them and make them ahead,
+//! [`wire`] what is said between them, [`patience`] how an answer is waited for, [`report`] and [`phases`] what comes of it.
 #![forbid(unsafe_code)]
 
-pub mod birth;
+pub mod alarm;
 pub mod cgroup;
 pub mod environment;
 pub mod error;
+pub mod eviction;
 pub mod function;
 pub mod host;
 pub mod house;
+pub mod idle;
 pub mod invocation;
+pub mod keeper;
 pub mod landlock;
 pub mod log;
 pub mod nursery;
+pub mod patience;
+pub mod phases;
 pub mod plan;
 pub mod pool;
 pub mod process;
 pub mod random;
 pub mod report;
+pub mod seat;
 pub mod seccomp;
 pub mod spec;
 pub mod state;
+pub mod stock;
 pub mod store;
 pub mod supervisor;
 pub mod wire;

@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::function::{Function, ZygoteKey};
 use crate::house::House;
 use crate::plan;
+use crate::plan::environment::{Birth, Identity};
 use crate::plan::rootfs::{Grant, Root};
 use crate::plan::zygote::library;
 use crate::zygote::{Launch, Programs, Zygote};
@@ -24,7 +25,7 @@ const MOST_FORKS: u64 = 50_000;
 pub struct Nursery {
     programs: Programs,
     places: Mutex<HashMap<ZygoteKey, Arc<Place>>>,
-    launched: Mutex<Vec<Weak<Zygote>>>,
+    launched: Mutex<Vec<Arc<Zygote>>>,
     /// Packages that make a process unfit to be forked.
     unfit: Mutex<BTreeSet<String>>,
     next: AtomicU64,
@@ -34,6 +35,12 @@ pub struct Nursery {
 struct Place {
     zygote: Mutex<Option<Arc<Zygote>>>,
     used: AtomicU64,
+}
+
+impl Place {
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Zygote>>> {
+        self.zygote.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Nursery {
@@ -84,23 +91,25 @@ impl Nursery {
                     .iter()
                     .min_by_key(|(_, place)| place.used.load(Ordering::Relaxed))
                     .map(|(key, _)| key.clone());
-                oldest.map(|key| zygotes.remove(&key));
+                let removed = oldest.and_then(|key| zygotes.remove(&key));
+                if let Some(place) = removed {
+                    place.lock().take().inspect(|zygote| zygote.retire());
+                }
             }
             Arc::clone(zygotes.entry(key.clone()).or_default())
         };
         place.used.store(self.next.load(Ordering::Relaxed), Ordering::Relaxed);
-        let mut zygote = place.zygote.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut zygote = place.lock();
         if let Some(zygote) = zygote.as_ref().filter(|zygote| zygote.alive() && zygote.forks() < MOST_FORKS) {
             return Ok(Ok(Arc::clone(zygote)));
         }
+        zygote.take().inspect(|zygote| zygote.retire());
         let started = match self.launch(house, key)? {
-            Launch::Serving(zygote) => Arc::new(zygote),
+            Launch::Serving(zygote) => zygote,
             Launch::Refused(refused) => return Ok(Err(refused)),
         };
         *zygote = Some(Arc::clone(&started));
-        let mut launched = self.launched.lock().unwrap_or_else(PoisonError::into_inner);
-        launched.retain(|zygote| zygote.strong_count() > 0);
-        launched.push(Arc::downgrade(&started));
+        self.launched.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&started));
         Ok(Ok(started))
     }
 
@@ -130,15 +139,37 @@ impl Nursery {
         };
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let cgroup = house.groups.create(&format!("z{number}"), user)?;
-        Zygote::launch(&plan, &self.programs, cgroup.clone(), (house.facts.uid, house.facts.gid)).inspect_err(|_| {
+        let (uid, gid) = (house.facts.uid, house.facts.gid);
+        let identity = if house.facts.root { Identity::Slot } else { Identity::Callers(uid, gid) };
+        let again = plan::rootfs::aliases(&key.directories());
+        let birth = Birth::new(identity, cgroup.doors()?.len(), key.network, house.facts.landlock, &again);
+        Zygote::launch(&plan, birth, &self.programs, cgroup.clone(), (uid, gid)).inspect_err(|_| {
             let _ = cgroup.remove_within(Duration::from_secs(1));
         })
+    }
+
+    /// Every zygote that lives, also those that were replaced.
+    pub fn all(&self) -> Vec<Arc<Zygote>> {
+        let mut launched = self.launched.lock().unwrap_or_else(PoisonError::into_inner);
+        // A retired one ends with its last environment.
+        launched.retain(|zygote| zygote.serves() || Arc::strong_count(zygote) > 1 || !zygote.stock.is_empty());
+        launched.clone()
+    }
+
+    /// Ends all of them, also those that were replaced. What was made ahead for them is to be given up.
+    pub fn kill(&self) {
+        let launched = self.launched.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for zygote in launched {
+            zygote.end();
+        }
     }
 
     /// Ends all of them, also those that were replaced, and whoever else still holds one: nothing runs in them any more.
     pub fn end(&self) {
         self.places.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let launched = std::mem::take(&mut *self.launched.lock().unwrap_or_else(PoisonError::into_inner));
-        launched.iter().filter_map(Weak::upgrade).for_each(|zygote| zygote.end());
+        for zygote in &launched {
+            zygote.end();
+        }
     }
 }

@@ -11,6 +11,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
+use rustix::time::{ClockId, clock_gettime};
 
 /// New namespaces, as clone(2) names them.
 pub mod namespace {
@@ -58,20 +59,62 @@ pub fn init_program() -> io::Result<OwnedFd> {
 
 /// Waits until `fd` is readable; false when that takes longer than given.
 pub fn readable(fd: BorrowedFd<'_>, within: Duration) -> bool {
+    readable_while(fd, within, &Lifelines::default())
+}
+
+/// The same for as long as these hold.
+pub fn readable_while(fd: BorrowedFd<'_>, within: Duration, lifelines: &Lifelines<'_>) -> bool {
     let deadline = Instant::now() + within;
+    let mut fds = vec![PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    fds.extend(lifelines.watched());
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        match poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&timespec(left))) {
-            Ok(ready) => return ready > 0,
+        match poll(&mut fds, Some(&timespec(left))) {
+            Ok(_) => return !fds[0].revents().is_empty(),
             Err(Errno::INTR) => {}
             Err(_) => return false,
         }
     }
 }
 
+/// What tells that a process lives: pidfds, and sockets whose other ends nobody else has. A process that ends closes its
+/// sockets first, so these also tell of an init before the kernel has ended what is below it.
+#[derive(Clone, Debug, Default)]
+pub struct Lifelines<'a> {
+    /// Readable at the end.
+    pub pidfds: Vec<BorrowedFd<'a>>,
+    /// Hung up at the end.
+    pub sockets: Vec<BorrowedFd<'a>>,
+}
+
+impl<'a> Lifelines<'a> {
+    /// Whether all of them hold.
+    pub fn hold(&self) -> bool {
+        let mut fds: Vec<PollFd<'_>> = self.watched().collect();
+        loop {
+            match poll(&mut fds, Some(&timespec(Duration::ZERO))) {
+                Err(Errno::INTR) => {}
+                result => return result == Ok(0),
+            }
+        }
+    }
+
+    fn watched(&self) -> impl Iterator<Item = PollFd<'a>> {
+        // A hang-up is told without being asked for.
+        let sockets = self.sockets.iter().map(|&fd| PollFd::from_borrowed_fd(fd, PollFlags::empty()));
+        self.pidfds.iter().map(|&fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).chain(sockets)
+    }
+}
+
 /// A length of time as the kernel takes it.
 pub fn timespec(time: Duration) -> Timespec {
     Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) }
+}
+
+/// The clock that environments share with the host, in nanoseconds.
+pub fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 /// A pidfd of this very process.

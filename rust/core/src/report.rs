@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::phases::Phases;
+
 /// What came of an invocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -52,6 +54,8 @@ pub struct Report {
     pub throttled: Duration,
     /// Bytes of output that were not kept.
     pub log_dropped: u64,
+    /// What the time went into.
+    pub phases: Phases,
     /// Which environment it was.
     pub environment: String,
 }
@@ -63,10 +67,17 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// Its id.
     pub request_id: String,
-    /// Its output, with Lambda's lines around it.
-    pub log: String,
+    /// What was printed.
+    pub output: String,
     /// What it took.
     pub report: Report,
+}
+
+impl Outcome {
+    /// The output, with Lambda's lines around it. Put together on demand: many look at the result alone.
+    pub fn log(&self) -> String {
+        lines(&self.request_id, &self.output, &self.verdict, &self.report)
+    }
 }
 
 impl Report {
@@ -157,7 +168,7 @@ pub fn ended(status: i32) -> String {
 }
 
 /// The invocation's log: START, the output, END and REPORT (Lambda's text format: fields separated by tabs).
-pub fn lines(request_id: &str, output: &str, verdict: &Verdict, report: &Report) -> String {
+fn lines(request_id: &str, output: &str, verdict: &Verdict, report: &Report) -> String {
     let mut log = format!("START RequestId: {request_id} Version: $LATEST\n{output}");
     if !output.is_empty() && !output.ends_with('\n') {
         log.push('\n');
@@ -202,6 +213,7 @@ mod tests {
             cpu: Duration::ZERO,
             throttled: Duration::ZERO,
             log_dropped: 0,
+            phases: Phases::default(),
             environment: String::new(),
         };
         let log = lines("id", "hi", &Verdict::Timeout(Duration::from_secs(1)), &report);

@@ -7,18 +7,18 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use rustix::event::{EventfdFlags, eventfd};
 
+use crate::alarm::Alarm;
 use crate::environment::{Cause, Environment};
 use crate::error::{Error, Result};
 use crate::pool::Core;
-use crate::process::timespec;
 
 /// What the thread and its clients share.
 #[derive(Debug)]
 pub struct Supervisor {
     epoll: OwnedFd,
-    wake: OwnedFd,
+    /// When the thread will look at everything again, if nothing happens before.
+    alarm: Alarm,
     inner: Mutex<Inner>,
     buried: Condvar,
 }
@@ -27,24 +27,35 @@ pub struct Supervisor {
 struct Inner {
     deadlines: BTreeMap<(Instant, u64), Weak<Environment>>,
     watched: HashMap<u64, Arc<Environment>>,
-    /// Environments that are dead, but whose cgroups could not be removed yet.
-    graves: Vec<Arc<Environment>>,
-    /// When the thread will look at the deadlines again without being woken.
-    armed: Option<Instant>,
+    /// Environments that are dead, but whose cgroups are still to be removed, by when that is tried.
+    graves: BTreeMap<(Instant, u64), Grave>,
+    /// Whether one of them is being removed.
+    burying: bool,
+    /// Environments that the thread is to end.
+    condemned: Vec<Arc<Environment>>,
     next: u64,
-    /// When somebody has asked it to look at what is idle.
-    look: Option<Instant>,
     thread: Option<ThreadId>,
     stop: bool,
+}
+
+#[derive(Debug)]
+struct Grave {
+    environment: Arc<Environment>,
+    /// How long to wait when it cannot be closed this time.
+    patience: Duration,
 }
 
 /// A deadline that is being kept.
 #[derive(Debug)]
 pub struct Deadline(Instant, u64);
 
-const WAKE: u64 = u64::MAX;
-/// How often a grave that could not be closed is tried again.
+const ALARM: u64 = u64::MAX;
+/// How long after its last answer an environment that is not needed any more is ended.
+const GRACE: Duration = Duration::from_micros(200);
+/// When a grave that could not be closed is tried again; each time it takes twice as long,
 const RETRY: Duration = Duration::from_millis(2);
+/// up to this.
+const LONGEST_RETRY: Duration = Duration::from_secs(1);
 
 impl Supervisor {
     /// A supervisor that does not run yet.
@@ -52,11 +63,11 @@ impl Supervisor {
         let failed = |e: rustix::io::Errno| Error::kernel("starting", "the supervisor", e);
         let supervisor = Self {
             epoll: epoll::create(CreateFlags::CLOEXEC).map_err(failed)?,
-            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(failed)?,
+            alarm: Alarm::new().map_err(failed)?,
             inner: Mutex::default(),
             buried: Condvar::new(),
         };
-        epoll::add(&supervisor.epoll, &supervisor.wake, EventData::new_u64(WAKE), EventFlags::IN).map_err(failed)?;
+        epoll::add(&supervisor.epoll, &supervisor.alarm, EventData::new_u64(ALARM), EventFlags::IN).map_err(failed)?;
         Ok(supervisor)
     }
 
@@ -97,11 +108,8 @@ impl Supervisor {
         inner.next += 1;
         let key = (at, inner.next);
         inner.deadlines.insert(key, Arc::downgrade(environment));
-        if inner.armed.is_none_or(|armed| at < armed) {
-            inner.armed = Some(at);
-            drop(inner);
-            self.wake();
-        }
+        drop(inner);
+        self.alarm.no_later_than(at);
         Deadline(key.0, key.1)
     }
 
@@ -109,6 +117,14 @@ impl Supervisor {
     pub fn met(&self, deadline: &Deadline) -> bool {
         // An answer that comes after it does not count, even if the thread has been too busy to act on it.
         self.lock().deadlines.remove(&(deadline.0, deadline.1)).is_some() && Instant::now() <= deadline.0
+    }
+
+    /// Has the thread end an environment that is not needed any more.
+    pub fn condemn(&self, environment: &Arc<Environment>) {
+        environment.retire();
+        self.lock().condemned.push(Arc::clone(environment));
+        // Not at once: the caller is to have its answer first.
+        self.alarm.no_later_than(Instant::now() + GRACE);
     }
 
     /// Whether the calling thread is the supervisor's own.
@@ -121,12 +137,19 @@ impl Supervisor {
         self.lock().watched.values().cloned().collect()
     }
 
+    /// One of those that live of which this holds.
+    pub fn one_of_the_living(&self, wanted: impl Fn(&Environment) -> bool) -> Option<Arc<Environment>> {
+        self.lock().watched.values().find(|environment| wanted(environment)).cloned()
+    }
+
     /// Waits until every environment is buried; false when that takes too long.
     pub fn wait_for_burials(&self, within: Duration) -> bool {
         let inner = self.lock();
         let (_inner, timeout) = self
             .buried
-            .wait_timeout_while(inner, within, |inner| !inner.watched.is_empty() || !inner.graves.is_empty())
+            .wait_timeout_while(inner, within, |inner| {
+                inner.burying || !inner.watched.is_empty() || !inner.graves.is_empty()
+            })
             .unwrap_or_else(PoisonError::into_inner);
         !timeout.timed_out()
     }
@@ -134,52 +157,46 @@ impl Supervisor {
     /// Ends the thread.
     pub fn stop(&self) {
         self.lock().stop = true;
-        self.wake();
+        self.alarm.no_later_than(Instant::now());
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wake(&self) {
-        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
-    }
-
     fn run(&self, core: &Weak<Core>) {
         let mut events = Vec::with_capacity(64);
-        let mut idle: Option<Instant> = None;
-        loop {
-            let next = self.arm(idle);
-            if self.lock().stop {
-                return;
-            }
-            let timeout = next.map(|at| timespec(at.saturating_duration_since(Instant::now())));
+        while !self.lock().stop {
             events.clear();
-            // An interruption is as good as a wake-up: everything is looked at again.
-            let _ = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref());
+            // An interruption is as good as an alarm: everything is looked at again.
+            let _ = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), None);
+            // First: what comes from now on sets it anew.
+            self.alarm.clear();
             for event in &events {
                 self.handle(event.data.u64(), core);
             }
             self.expire();
+            let condemned = std::mem::take(&mut self.lock().condemned);
+            for environment in &condemned {
+                environment.kill(Cause::Retired);
+            }
             self.bury(core);
             let Some(core) = core.upgrade() else { return };
-            idle = core.retire_idle(Instant::now());
+            let idle = core.retire_idle(Instant::now());
+            [idle, self.next()].into_iter().flatten().for_each(|at| self.alarm.no_later_than(at));
         }
     }
 
-    /// When to look again without being woken; `None`: never.
-    fn arm(&self, idle: Option<Instant>) -> Option<Instant> {
-        let mut inner = self.lock();
-        let look = inner.look.take();
+    /// When there is something to do next.
+    fn next(&self) -> Option<Instant> {
+        let inner = self.lock();
         let first = inner.deadlines.first_key_value().map(|((at, _), _)| *at);
-        let grave = (!inner.graves.is_empty()).then(|| Instant::now() + RETRY);
-        inner.armed = [first, idle, grave, look].into_iter().flatten().min();
-        inner.armed
+        let grave = inner.graves.first_key_value().map(|((at, _), _)| *at);
+        [first, grave].into_iter().flatten().min()
     }
 
     fn handle(&self, data: u64, core: &Weak<Core>) {
-        if data == WAKE {
-            let _ = rustix::io::read(&self.wake, &mut [0_u8; 8]);
+        if data == ALARM {
             return;
         }
         let (id, alarm) = (data >> 1, data & 1 == 1);
@@ -196,7 +213,8 @@ impl Supervisor {
         }
         let mut inner = self.lock();
         let Some(environment) = inner.watched.remove(&id) else { return };
-        inner.graves.push(Arc::clone(&environment));
+        let grave = Grave { environment: Arc::clone(&environment), patience: RETRY };
+        inner.graves.insert((Instant::now(), id), grave);
         drop(inner);
         let _ = epoll::delete(&self.epoll, environment.pidfd());
         if let Some(alarm) = environment.alarm() {
@@ -222,14 +240,22 @@ impl Supervisor {
     }
 
     fn bury(&self, core: &Weak<Core>) {
-        // A copy: whoever waits for burials must see those that are under way.
-        let graves = self.lock().graves.clone();
-        for environment in graves {
-            if environment.remove_cgroup() {
-                self.lock().graves.retain(|grave| !Arc::ptr_eq(grave, &environment));
-                if let Some(core) = core.upgrade() {
-                    core.release_slot(environment.slot());
-                }
+        let now = Instant::now();
+        loop {
+            let mut inner = self.lock();
+            let Some(entry) = inner.graves.first_entry().filter(|entry| entry.key().0 <= now) else { break };
+            let ((_, id), Grave { environment, patience }) = entry.remove_entry();
+            inner.burying = true;
+            drop(inner);
+            let removed = environment.remove_cgroup();
+            if removed && let Some(core) = core.upgrade() {
+                core.release_slot(environment.slot());
+            }
+            let mut inner = self.lock();
+            inner.burying = false;
+            if !removed {
+                let next = Grave { environment, patience: (patience * 2).min(LONGEST_RETRY) };
+                inner.graves.insert((Instant::now() + patience, id), next);
             }
         }
         self.buried.notify_all();
@@ -237,12 +263,6 @@ impl Supervisor {
 
     /// Tells the thread to look at what has become idle.
     pub fn look(&self, at: Instant) {
-        let mut inner = self.lock();
-        inner.look = Some(inner.look.map_or(at, |look| look.min(at)));
-        if inner.armed.is_none_or(|armed| at < armed) {
-            inner.armed = Some(at);
-            drop(inner);
-            self.wake();
-        }
+        self.alarm.no_later_than(at);
     }
 }

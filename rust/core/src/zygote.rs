@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, IoSlice, Read as _, Seek as _, SeekFrom};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,9 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlag
 
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
-use crate::plan;
-use crate::process;
+use crate::plan::{self, environment::Birth};
+use crate::process::{self, Lifelines};
+use crate::stock::Stock;
 
 /// How long an interpreter and its packages may take to start.
 const START: Duration = Duration::from_secs(60);
@@ -27,7 +29,7 @@ const START: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Programs {
     init: OwnedFd,
-    environment: OwnedFd,
+    seat: OwnedFd,
     library: OwnedFd,
     supervisor: OwnedFd,
 }
@@ -36,10 +38,10 @@ impl Programs {
     /// Puts the two programs of the far side into sealed files.
     pub fn new() -> Result<Self> {
         let make = || -> io::Result<Self> {
-            let init = plan::environment::init(crate::spec::Architecture::HOST);
             Ok(Self {
                 init: process::init_program()?,
-                environment: process::sealed("coldframe-program", &program::encode_init(&init, &[], &[]))?,
+                // Readable: the kernel lets nobody but root join the namespaces of a process whose program is not.
+                seat: process::sealed("coldframe-init", coldframe_sys::INIT)?,
                 library: process::sealed("coldframe-serve", coldframe_sys::SERVE)?,
                 supervisor: process::own_pidfd()?,
             })
@@ -55,8 +57,12 @@ pub struct Zygote {
     channel: OwnedFd,
     pidfd: OwnedFd,
     cgroup: Cgroup,
+    birth: Birth,
+    /// What has been made ahead for it.
+    pub stock: Stock,
     forks: AtomicU64,
     owner: u32,
+    retired: AtomicBool,
     ended: AtomicBool,
 }
 
@@ -64,7 +70,7 @@ pub struct Zygote {
 #[derive(Debug)]
 pub enum Launch {
     /// It serves.
-    Serving(Zygote),
+    Serving(Arc<Zygote>),
     /// It cannot preload these modules, for these reasons.
     Refused(BTreeMap<String, String>),
 }
@@ -73,6 +79,7 @@ impl Zygote {
     /// Starts one and waits until it serves.
     pub fn launch(
         plan: &plan::zygote::Zygote<'_>,
+        birth: Birth,
         programs: &Programs,
         cgroup: Cgroup,
         ids: (u32, u32),
@@ -81,12 +88,16 @@ impl Zygote {
         let (channel, far_channel) = process::packet_pair().map_err(failed)?;
         let (control, far_control) = process::packet_pair().map_err(failed)?;
         // A zygote that has been stopped reads nothing.
-        rustix::net::sockopt::set_socket_timeout(&control, Timeout::Send, Some(Duration::from_secs(10)))
-            .map_err(|e| failed(e.into()))?;
+        for socket in [&control, &channel] {
+            rustix::net::sockopt::set_socket_timeout(socket, Timeout::Send, Some(Duration::from_secs(10)))
+                .map_err(|e| failed(e.into()))?;
+        }
         let output = memfd_create("coldframe-zygote-output", MemfdFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
         let steps = plan.steps();
         let encoded = program::encode_init(&steps[0], &steps[1], &steps[2]);
         let init_program = process::sealed("coldframe-program", &encoded).map_err(failed)?;
+        let encoded = program::encode_init(&birth.seat, &[], &birth.init);
+        let seat_program = process::sealed("coldframe-program", &encoded).map_err(failed)?;
         let map = process::own_map(ids.0, ids.1);
         let birthplace = cgroup.birthplace()?;
         let pidfd = spawn(&Spawn {
@@ -98,8 +109,8 @@ impl Zygote {
                 init_program.as_fd(),
                 programs.supervisor.as_fd(),
                 far_control.as_fd(),
-                programs.init.as_fd(),
-                programs.environment.as_fd(),
+                programs.seat.as_fd(),
+                seat_program.as_fd(),
                 programs.library.as_fd(),
                 output.as_fd(),
             ],
@@ -112,8 +123,11 @@ impl Zygote {
             channel,
             pidfd,
             cgroup,
+            birth,
+            stock: Stock::default(),
             forks: AtomicU64::new(0),
             owner: std::process::id(),
+            retired: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         };
         zygote.wait(&steps, output)
@@ -127,7 +141,7 @@ impl Zygote {
             return Err(self.autopsy(steps, output, got.err()));
         };
         if ready["ready"].as_bool() == Some(true) {
-            return Ok(Launch::Serving(self));
+            return Ok(Launch::Serving(Arc::new(self)));
         }
         let refused = ready["refused"].as_object().into_iter().flatten();
         let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
@@ -155,16 +169,21 @@ impl Zygote {
         Error::HostCapability(format!("the interpreter could not be started in its sandbox: {why}"))
     }
 
-    /// Asks for a child.
+    /// Asks for a child, in a seat.
     pub fn fork(&self, request: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        sendmsg(&self.control, &[IoSlice::new(request)], &mut ancillary, SendFlags::NOSIGNAL)?;
+        send(&self.control, request, fds)?;
         self.forks.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Asks its init for a seat in these new namespaces.
+    pub fn make_seat(&self, flags: u64, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        send(&self.channel, &flags.to_le_bytes(), fds)
+    }
+
+    /// How its environments come into being.
+    pub fn birth(&self) -> &Birth {
+        &self.birth
     }
 
     /// How often it has forked.
@@ -172,9 +191,24 @@ impl Zygote {
         self.forks.load(Ordering::Relaxed)
     }
 
-    /// Whether it can still be asked.
+    /// Another takes its place: it ends with its last environment.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
+    /// Whether it is asked for environments.
+    pub fn serves(&self) -> bool {
+        !self.retired.load(Ordering::Acquire) && self.alive()
+    }
+
+    /// Whether it can still be asked. What dies because of its end dies later than this is known.
     pub fn alive(&self) -> bool {
-        !self.ends_within(Duration::ZERO)
+        self.lifelines().hold()
+    }
+
+    /// What tells that it and its init live.
+    pub fn lifelines(&self) -> Lifelines<'_> {
+        Lifelines { pidfds: vec![self.pidfd.as_fd()], sockets: vec![self.channel.as_fd(), self.control.as_fd()] }
     }
 
     /// Waits for its end, for as long as given: an init that is killed ends after everything below it.
@@ -206,6 +240,17 @@ impl Drop for Zygote {
     }
 }
 
+/// Sends one packet, with descriptors.
+fn send(socket: &OwnedFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
 /// The error of a failed step, if `record` reports one of this section.
 pub fn failure(record: &[u8], section: Section, steps: &[program::Step]) -> Option<Error> {
     let record = Record::from_bytes(record)?;
@@ -215,7 +260,7 @@ pub fn failure(record: &[u8], section: Section, steps: &[program::Step]) -> Opti
     let source = io::Error::from_raw_os_error(record.value);
     let Some(step) = steps.get(record.index as usize) else {
         let step = match section {
-            Section::First => "forking",
+            Section::Enter => "forking a process into the namespaces of",
             Section::Park => "arranging the descriptors of",
             Section::Assign => "giving a function to",
             _ => "starting",

@@ -10,6 +10,7 @@ use coldframe_core::pool::Core;
 use pyo3::prelude::*;
 
 use crate::errors::to_python;
+use crate::evictions;
 use crate::outcome::Outcome;
 use crate::ticket::Ticket;
 
@@ -62,7 +63,7 @@ impl Function {
             .map_err(|_| to_python(Error::Configuration("timeout_s must be above 0 and at most 900 seconds".into())))?;
         let core = self.core.upgrade().ok_or_else(|| to_python(Error::Closed("this host")))?;
         let ticket = ticket.map_or_else(Arc::default, |ticket| Arc::clone(&ticket.get().0));
-        interruptible(py, |interrupted| {
+        let outcome = interruptible(py, |interrupted| {
             let call = Call {
                 event,
                 client_context: client_context.unwrap_or_default(),
@@ -72,8 +73,9 @@ impl Function {
                 interrupted,
             };
             core.invoke(&self.function, &call)
-        })
-        .map(Outcome)
+        });
+        evictions::tell(py, &core);
+        outcome.map(Outcome)
     }
 
     fn isolation(&self) -> BTreeMap<String, String> {

@@ -6,11 +6,13 @@ use std::time::Duration;
 use coldframe_core::error::Error;
 use coldframe_core::host::Facts;
 use coldframe_core::pool::{Core, Options};
+use coldframe_core::stock::Most;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use crate::environment::EnvironmentInfo;
 use crate::errors::to_python;
+use crate::evictions;
 use crate::function::{Function, interruptible};
 use crate::spec;
 
@@ -72,7 +74,9 @@ impl Host {
     fn prewarm(&self, py: Python<'_>, function: &Bound<'_, Function>, n: usize) -> PyResult<()> {
         let core = self.core()?;
         let function = Arc::clone(&function.get().function);
-        interruptible(py, |interrupted| core.prewarm(&function, n, interrupted))
+        let result = interruptible(py, |interrupted| core.prewarm(&function, n, interrupted));
+        evictions::tell(py, &core);
+        result
     }
 
     fn environments(&self) -> PyResult<Vec<EnvironmentInfo>> {
@@ -81,7 +85,15 @@ impl Host {
 
     #[getter]
     fn parked(&self) -> usize {
-        0
+        self.lock().as_ref().map_or(0, |core| core.parked())
+    }
+
+    #[pyo3(signature = (most, seats = None))]
+    fn park_at_most(&self, most: Option<usize>, seats: Option<usize>) -> PyResult<()> {
+        let all = Most::default();
+        let most = Most { parked: most.unwrap_or(all.parked), seats: seats.unwrap_or(all.seats) };
+        self.core()?.make_ahead_at_most(most);
+        Ok(())
     }
 
     #[getter]

@@ -5,6 +5,7 @@
 
 mod environment;
 mod errors;
+mod evictions;
 mod function;
 mod host;
 mod outcome;

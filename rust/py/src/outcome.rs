@@ -2,7 +2,7 @@
 
 use coldframe_core::report::{Outcome as Core, Start, Verdict};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict};
 
 #[pyclass(frozen, module = "coldframe._core")]
 pub struct Outcome(pub Core);
@@ -45,8 +45,8 @@ impl Outcome {
     }
 
     #[getter]
-    fn log(&self) -> &str {
-        &self.0.log
+    fn log(&self) -> String {
+        self.0.log()
     }
 
     #[getter]
@@ -100,6 +100,15 @@ impl Outcome {
     #[getter]
     fn log_dropped_bytes(&self) -> u64 {
         self.0.report.log_dropped
+    }
+
+    #[getter]
+    fn phases<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let phases = PyDict::new(py);
+        for (name, time) in self.0.report.phases.named() {
+            phases.set_item(name, ms(time))?;
+        }
+        Ok(phases)
     }
 
     #[getter]

@@ -54,8 +54,6 @@ pub enum Step {
     Seccomp { filter: Vec<u8> },
     /// Joins the version 1 cgroup behind this descriptor of the request.
     JoinCgroup { index: u64 },
-    /// unshare(2).
-    Unshare { flags: u64 },
     /// Lets go of the caller's session keyring.
     NewKeyring,
     /// dup3(2).
@@ -98,7 +96,6 @@ impl Step {
             Self::LandlockEnforce => "enforcing Landlock",
             Self::Seccomp { .. } => "installing the system call filter",
             Self::JoinCgroup { .. } => "joining a cgroup",
-            Self::Unshare { .. } => "making a namespace",
             Self::NewKeyring => "leaving the session keyring",
             Self::Redirect { .. } => "duplicating a descriptor",
             Self::CloseFrom { .. } => "closing descriptors",
@@ -152,7 +149,6 @@ impl Step {
             Self::LandlockEnforce => Code::LandlockEnforce,
             Self::Seccomp { .. } => Code::Seccomp,
             Self::JoinCgroup { .. } => Code::JoinCgroup,
-            Self::Unshare { .. } => Code::Unshare,
             Self::NewKeyring => Code::NewKeyring,
             Self::Redirect { .. } => Code::Redirect,
             Self::CloseFrom { .. } => Code::CloseFrom,
@@ -191,7 +187,6 @@ impl Step {
             Self::LandlockPath { path, access } => args(out, &[*access], &[path]),
             Self::Seccomp { filter } => out.extend(filter),
             Self::JoinCgroup { index } => args(out, &[*index], &[]),
-            Self::Unshare { flags } => args(out, &[*flags], &[]),
             Self::Redirect { from, to } => args(out, &[*from as u64, *to as u64], &[]),
             Self::CloseFrom { first } => args(out, &[u64::from(*first)], &[]),
             Self::Exec { path, argv, envp } => {
@@ -254,13 +249,10 @@ pub fn encode_init(first: &[Step], second: &[Step], last: &[Step]) -> Vec<u8> {
     out
 }
 
-/// A request to a zygote: namespace flags, what the first process does, what the second does before it has a function.
-pub fn encode_request(flags: u64, first: &[u8], park: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(crate::child::serve::HEADER + first.len() + park.len());
+/// A request to a zygote for a process in a seat: namespace flags, and what it does before it has a function.
+pub fn encode_request(flags: u64, park: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(crate::child::serve::HEADER + park.len());
     out.extend(flags.to_le_bytes());
-    out.extend((first.len() as u32).to_le_bytes());
-    out.extend((park.len() as u32).to_le_bytes());
-    out.extend(first);
     out.extend(park);
     out
 }

@@ -3,7 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use crate::child::syscall::{self as sys, CloneArgs};
+use crate::child::fork::{CLONE_INTO_CGROUP, CloneArgs};
+use crate::child::syscall as sys;
 
 /// How the init program is to be started.
 pub struct Spawn<'a> {
@@ -48,7 +49,7 @@ pub fn spawn(spawn: &Spawn<'_>) -> io::Result<OwnedFd> {
         ..CloneArgs::default()
     };
     if let Some(cgroup) = spawn.cgroup {
-        args.flags |= sys::CLONE_INTO_CGROUP;
+        args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
     // Signal handlers of the embedding program must not run in the child, which shares its memory.

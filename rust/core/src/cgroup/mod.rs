@@ -5,6 +5,7 @@
 //! 5.14). [`Layout`] looks at the host, [`Groups`] is what this process made below its own cgroup, and [`Cgroup`] is
 //! one environment's.
 
+mod gauges;
 mod layout;
 mod v1;
 mod v2;
@@ -14,10 +15,12 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 
+pub use gauges::{Gauges, Usage};
 pub use layout::{Controller, Layout};
 
 /// Where one controller's files of one cgroup lie.
@@ -41,6 +44,7 @@ pub struct Groups {
     unified: Option<PathBuf>,
     places: BTreeMap<Controller, Place>,
     freezer: Option<PathBuf>,
+    memory: OnceLock<Option<File>>,
 }
 
 impl Groups {
@@ -48,7 +52,7 @@ impl Groups {
     pub fn new(layout: &Layout, name: &str) -> Result<Self> {
         layout.make_room()?;
         let unified = layout.unified.as_ref().filter(|_| layout.unified_writable()).map(|own| own.join(name));
-        let mut groups = Self { unified, places: BTreeMap::new(), freezer: None };
+        let mut groups = Self { unified, places: BTreeMap::new(), freezer: None, memory: OnceLock::new() };
         if let Some(path) = &groups.unified {
             make(path)?;
         }
@@ -134,11 +138,17 @@ impl Groups {
 
     /// Memory that everything below uses now, in bytes; `None` without a memory controller.
     pub fn memory_used(&self) -> Option<u64> {
-        let place = self.places.get(&Controller::Memory)?;
-        match place {
-            Place::V1(path) => read_number(&path.join("memory.usage_in_bytes")),
-            Place::V2(path) => read_number(&path.join("memory.current")),
-        }
+        // Asked before every environment: kept open.
+        let file = self.memory.get_or_init(|| {
+            let path = match self.places.get(&Controller::Memory)? {
+                Place::V1(path) => path.join("memory.usage_in_bytes"),
+                Place::V2(path) => path.join("memory.current"),
+            };
+            File::open(path).ok()
+        });
+        let mut buffer = [0; 32];
+        let len = rustix::io::pread(file.as_ref()?, &mut buffer, 0).ok()?;
+        std::str::from_utf8(&buffer[..len]).ok()?.trim().parse().ok()
     }
 
     /// Memory that the caller may use, in bytes: the least of the machine's and its cgroups' limits.
@@ -218,18 +228,26 @@ impl Cgroup {
             None => {}
         }
         if let Some(place) = self.places.get(&Controller::Pids) {
-            // One more for our init.
-            write(&place.path().join("pids.max"), &(processes + 1).to_string())?;
+            write(&place.path().join("pids.max"), &processes.to_string())?;
         }
         Ok(())
     }
 
-    /// Limits CPU time to `vcpus`, as a quota and as a weight; `None` lifts the quota.
+    /// Weighs its CPU time by `vcpus`, and prepares the quota that they are.
+    pub fn share_cpu(&self, vcpus: f64) -> Result<()> {
+        match self.places.get(&Controller::Cpu) {
+            Some(Place::V1(path)) => v1::share_cpu(path, Quota::new(vcpus), vcpus),
+            Some(Place::V2(path)) => v2::share_cpu(path, Quota::new(vcpus), vcpus),
+            None => Ok(()),
+        }
+    }
+
+    /// Limits CPU time to `vcpus`; `None` lifts the quota.
     pub fn limit_cpu(&self, vcpus: Option<f64>) -> Result<()> {
         let quota = vcpus.map(Quota::new);
         match self.places.get(&Controller::Cpu) {
-            Some(Place::V1(path)) => v1::limit_cpu(path, quota, vcpus),
-            Some(Place::V2(path)) => v2::limit_cpu(path, quota, vcpus),
+            Some(Place::V1(path)) => v1::limit_cpu(path, quota),
+            Some(Place::V2(path)) => v2::limit_cpu(path, quota),
             None => Ok(()),
         }
     }
@@ -239,15 +257,9 @@ impl Cgroup {
         self.unified.is_some() || self.freezer.is_some()
     }
 
-    /// Asks for every process to be stopped, or to go on. The kernel does it in its own time.
-    pub fn freeze(&self, frozen: bool) -> Result<()> {
-        if let Some(path) = &self.unified {
-            return write(&path.join("cgroup.freeze"), if frozen { "1" } else { "0" });
-        }
-        match &self.freezer {
-            Some(path) => write(&path.join("freezer.state"), if frozen { "FROZEN" } else { "THAWED" }),
-            None => Ok(()),
-        }
+    /// Its name, for errors.
+    fn subject(&self) -> String {
+        self.paths().into_values().next().map_or_else(|| "a cgroup".into(), |path| path.display().to_string())
     }
 
     /// Kills every process, also frozen ones, and also those that are being forked meanwhile. False where the kernel
@@ -263,38 +275,12 @@ impl Cgroup {
         killed
     }
 
-    /// The most memory that was ever in use, in bytes (version 2: kernel 5.19).
-    pub fn peak_memory(&self) -> Option<u64> {
-        match self.places.get(&Controller::Memory)? {
-            Place::V1(path) => read_number(&path.join("memory.max_usage_in_bytes")),
-            Place::V2(path) => {
-                read_number(&path.join("memory.peak")).or_else(|| read_number(&path.join("memory.current")))
-            }
-        }
-    }
-
     /// Memory in use now, in bytes.
     pub fn memory_used(&self) -> Option<u64> {
         match self.places.get(&Controller::Memory)? {
             Place::V1(path) => read_number(&path.join("memory.usage_in_bytes")),
             Place::V2(path) => read_number(&path.join("memory.current")),
         }
-    }
-
-    /// CPU time used, and time spent waiting for the quota.
-    pub fn cpu(&self) -> (Duration, Duration) {
-        let used = match (&self.unified, self.places.get(&Controller::Cpu)) {
-            (Some(path), _) => read_field(&path.join("cpu.stat"), "usage_usec").unwrap_or(0),
-            // Hosts without a version 2 tree mount the two controllers together.
-            (None, Some(Place::V1(path))) => read_number(&path.join("cpuacct.usage")).unwrap_or(0) / 1000,
-            _ => 0,
-        };
-        let throttled = match self.places.get(&Controller::Cpu) {
-            Some(Place::V1(path)) => read_field(&path.join("cpu.stat"), "throttled_time").unwrap_or(0) / 1000,
-            Some(Place::V2(path)) => read_field(&path.join("cpu.stat"), "throttled_usec").unwrap_or(0),
-            None => 0,
-        };
-        (Duration::from_micros(used), Duration::from_micros(throttled))
     }
 
     /// Whether the kernel has killed one of its processes for memory.

@@ -20,16 +20,17 @@ pub(super) fn limit_memory(path: &Path, bytes: u64) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn limit_cpu(path: &Path, quota: Option<Quota>, vcpus: Option<f64>) -> Result<()> {
-    let Some(quota) = quota else {
-        return write(&path.join("cpu.cfs_quota_us"), "-1");
-    };
+pub(super) fn share_cpu(path: &Path, quota: Quota, vcpus: f64) -> Result<()> {
     write(&path.join("cpu.cfs_period_us"), &quota.period_us.to_string())?;
-    write(&path.join("cpu.cfs_quota_us"), &quota.quota_us.to_string())?;
     // Kernel 5.14; without it there are no bursts.
     let _ = write(&path.join("cpu.cfs_burst_us"), &quota.quota_us.to_string());
-    let shares = (1024.0 * vcpus.unwrap_or(1.0)).clamp(2.0, 262_144.0) as u64;
+    let shares = (1024.0 * vcpus).clamp(2.0, 262_144.0) as u64;
     write(&path.join("cpu.shares"), &shares.to_string())
+}
+
+pub(super) fn limit_cpu(path: &Path, quota: Option<Quota>) -> Result<()> {
+    let quota = quota.map_or_else(|| "-1".into(), |quota| quota.quota_us.to_string());
+    write(&path.join("cpu.cfs_quota_us"), &quota)
 }
 
 pub(super) fn memory_alarm(path: &Path) -> Result<OwnedFd> {

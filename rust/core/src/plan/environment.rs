@@ -1,14 +1,14 @@
-//! How a child of a zygote becomes an execution environment: what its pid 1 does, what it does before it has a
-//! function, and how it is locked down when it gets one. User code runs after the last of these steps, never before.
+//! How an execution environment comes into being: what the init of its seat does, what its process does before it has a
+//! function, and how that is locked down when it gets one. User code runs after the last of these steps, never before.
 
 use std::collections::BTreeSet;
 
-use coldframe_sys::program::Step;
+use coldframe_sys::program::{self, Step};
 
 use super::rootfs::{Grant, HIDING, mount};
-use super::{GROUP_ID, MERGE, NODEV, NOEXEC, NOSUID, RDONLY, READ_ONLY, REMOUNT_BIND, STORE, USER_ID};
+use super::{COVER, GROUP_ID, MERGE, NODEV, NOEXEC, NOSUID, RDONLY, READ_ONLY, REMOUNT, REMOUNT_BIND, STORE, USER_ID};
 use crate::landlock;
-use crate::process::namespace::{CGROUP, IPC, MOUNT, NETWORK, PID, USER, UTS};
+use crate::process::namespace::{IPC, MOUNT, NETWORK, PID, USER, UTS};
 use crate::seccomp;
 use crate::spec::{Architecture, ProcView};
 
@@ -48,14 +48,53 @@ pub enum Identity {
     Callers(u32, u32),
 }
 
-/// The namespaces of an environment.
-pub fn namespaces(network: bool) -> u64 {
+/// The namespaces of an environment, but for the cgroup namespace.
+fn namespaces(network: bool) -> u64 {
     // The cgroup namespace comes later: made before the version 1 cgroups are joined, /proc/self/cgroup tells host paths.
     USER | PID | MOUNT | IPC | UTS | if network { 0 } else { NETWORK }
 }
 
-/// What the first process does before it forks the second and becomes init.
-pub fn first(identity: Identity, doors: usize) -> Vec<Step> {
+/// How environments of one zygote come into being, up to where a function is given to them.
+#[derive(Debug)]
+pub struct Birth {
+    /// The namespaces that a seat's init is born in.
+    pub namespaces: u64,
+    /// Those that an environment's process joins on its way there.
+    pub joined: u64,
+    /// What the seat's init does.
+    pub seat: Vec<Step>,
+    /// How it locks itself down.
+    pub init: Vec<Step>,
+    /// What the process does on its way into the seat, as far as it is told.
+    pub enter: Vec<Step>,
+    /// What it does there before it has a function.
+    pub park: Vec<Step>,
+    /// `park`, encoded.
+    pub park_program: Vec<u8>,
+}
+
+impl Birth {
+    /// Plans it. `again`: directories that the environment's own file systems would hide, by where else they are.
+    pub fn new(identity: Identity, doors: usize, network: bool, landlock: Option<u32>, again: &[Grant]) -> Self {
+        let park = park(landlock);
+        Self {
+            namespaces: namespaces(network),
+            joined: namespaces(network),
+            seat: seat(identity, network, again),
+            init: init(Architecture::HOST),
+            enter: doors_of(doors),
+            park_program: program::encode(&park),
+            park,
+        }
+    }
+}
+
+fn doors_of(doors: usize) -> Vec<Step> {
+    (0..doors as u64).map(|index| Step::JoinCgroup { index }).collect()
+}
+
+/// What the init of a seat does with all its capabilities there.
+fn seat(identity: Identity, network: bool, again: &[Grant]) -> Vec<Step> {
     let mut steps = Vec::new();
     if let Identity::Callers(uid, gid) = identity {
         for (file, content) in [
@@ -67,19 +106,15 @@ pub fn first(identity: Identity, doors: usize) -> Vec<Step> {
         }
     }
     steps.push(Step::Sync);
-    steps.extend((0..doors as u64).map(|index| Step::JoinCgroup { index }));
-    steps.push(Step::Unshare { flags: CGROUP });
     steps.push(Step::SetIds { uid: USER_ID, gid: GROUP_ID, drop_groups: false });
-    steps
-}
-
-/// What the second process does before it has a function.
-pub fn park(network: bool) -> Vec<Step> {
-    let mut steps =
-        vec![Step::Setsid, Step::NewKeyring, Step::Hostname { name: "coldframe".into(), domain: "(none)".into() }];
+    steps.extend([Step::Setsid, Step::NewKeyring]);
+    steps.push(Step::Hostname { name: "coldframe".into(), domain: "(none)".into() });
     if !network {
         steps.push(Step::LoopbackUp);
     }
+    // Of its own: the kernel looks a setting of a user namespace up among those of all user namespaces that ever opened it
+    // through the same mount, one by one. The mount that hides most of it comes on top.
+    steps.push(mount("proc", "/proc", "proc", NOSUID | NODEV | NOEXEC, ""));
     // A second layer below the filter: no namespaces inside this user namespace, and few watches, which are counted by user.
     for (name, most) in [
         ("max_user_namespaces", 0),
@@ -88,12 +123,33 @@ pub fn park(network: bool) -> Vec<Step> {
         ("max_net_namespaces", 0),
         ("max_ipc_namespaces", 0),
         ("max_uts_namespaces", 0),
-        ("max_cgroup_namespaces", 0),
+        // The environment's own, which its process makes.
+        ("max_cgroup_namespaces", 1),
         ("max_inotify_instances", 16),
         ("max_inotify_watches", 1024),
     ] {
         steps.push(Step::WriteFile { path: format!("/proc/sys/user/{name}"), content: most.to_string() });
     }
+    steps.push(proc("subset=pid,hidepid=invisible"));
+    // Their sizes are a function's.
+    steps.push(mount("tmp", "/tmp", "tmpfs", NOSUID | NODEV, "size=1m,nr_inodes=65536,mode=1777"));
+    steps.push(mount("shm", "/dev/shm", "tmpfs", NOSUID | NODEV | NOEXEC, "size=1m,nr_inodes=4096,mode=1777"));
+    steps.extend(bind_again(again));
+    steps
+}
+
+/// What an environment's process does before it has a function.
+fn park(landlock: Option<u32>) -> Vec<Step> {
+    let mut steps = vec![
+        Step::SetIds { uid: USER_ID, gid: GROUP_ID, drop_groups: false },
+        Step::Setsid,
+        Step::NewKeyring,
+        Step::Umask { mask: 0o022 },
+        Step::DropBounding,
+        Step::Securebits { bits: SECUREBITS },
+    ];
+    steps.extend(common_limits());
+    steps.extend(landlock.map(confine).unwrap_or_default());
     steps
 }
 
@@ -106,8 +162,6 @@ pub struct Function {
     pub layers: Option<String>,
     /// What an interpreter that lives under `/opt` needs to keep there, beside the layers' top-level entries.
     pub opt: Option<Opt>,
-    /// Directories that the environment's own file systems would hide, by where else they are to be found.
-    pub again: Vec<Grant>,
     /// Size of `/tmp` in MiB.
     pub tmp_mb: u64,
     /// The memory cap in MiB.
@@ -136,15 +190,9 @@ pub struct Opt {
 pub fn assign(function: &Function, landlock: Option<u32>, filter: Option<Architecture>) -> Vec<Step> {
     let mut steps = files(function);
     steps.extend(limits(function));
-    steps.extend([
-        Step::DropBounding,
-        Step::Securebits { bits: SECUREBITS },
-        Step::DropCapabilities,
-        Step::NoNewPrivileges,
-        Step::Undumpable,
-    ]);
+    steps.extend([Step::DropCapabilities, Step::NoNewPrivileges, Step::Undumpable]);
     if let Some(abi) = landlock {
-        steps.extend(confine(abi, function.noexec_tmp));
+        steps.extend(enforce(abi, function.noexec_tmp));
     }
     if let Some(architecture) = filter {
         let filter = seccomp::bytes(&seccomp::program(architecture, function.network));
@@ -156,14 +204,12 @@ pub fn assign(function: &Function, landlock: Option<u32>, filter: Option<Archite
 fn files(function: &Function) -> Vec<Step> {
     let exec = if function.noexec_tmp { NOEXEC } else { 0 };
     let mut steps = match function.proc_view {
-        ProcView::Pid => vec![proc("subset=pid,hidepid=invisible")],
+        ProcView::Pid => vec![],
         ProcView::Masked => masked(),
     };
-    let tmp = format!("size={}m,nr_inodes=65536,mode=1777", function.tmp_mb);
-    let shm = format!("size={}m,nr_inodes=4096,mode=1777", function.memory_mb);
-    steps.push(mount("tmp", "/tmp", "tmpfs", NOSUID | NODEV | exec, &tmp));
-    steps.push(mount("shm", "/dev/shm", "tmpfs", NOSUID | NODEV | NOEXEC, &shm));
-    steps.extend(again(&function.again));
+    let size = |mb: u64| format!("size={mb}m");
+    steps.push(mount("none", "/tmp", "", REMOUNT | NOSUID | NODEV | exec, &size(function.tmp_mb)));
+    steps.push(mount("none", "/dev/shm", "", REMOUNT | NOSUID | NODEV | NOEXEC, &size(function.memory_mb)));
     steps.push(Step::Bind {
         source: format!("{STORE}/{}", function.code),
         target: "/var/task".into(),
@@ -177,15 +223,15 @@ fn files(function: &Function) -> Vec<Step> {
             }
         });
     }
-    // Other functions' code goes out of sight; nobody inside will be able to take this cover away.
-    steps.push(mount("none", STORE, "tmpfs", RDONLY | NOSUID | NODEV | NOEXEC, "size=4k,nr_inodes=2,mode=0000"));
+    // Other functions' code goes out of sight; nobody inside will be able to take this cover away. It is the zygote's: each
+    // file system more makes every end of an environment on this host a little longer.
+    steps.push(Step::Bind { source: COVER.into(), target: STORE.into(), attributes: READ_ONLY | NOEXEC });
     steps.push(Step::Chdir { path: "/var/task".into() });
-    steps.push(Step::Umask { mask: 0o022 });
     steps
 }
 
 /// Binds again what the environment's own mounts hide, each at its own path.
-fn again(grants: &[Grant]) -> Vec<Step> {
+fn bind_again(grants: &[Grant]) -> Vec<Step> {
     let (mut steps, mut made) = (Vec::new(), BTreeSet::from(HIDING.map(str::to_owned)));
     for Grant { source, target } in grants {
         let target = target.display().to_string();
@@ -270,27 +316,36 @@ fn masked() -> Vec<Step> {
     steps
 }
 
+/// Resource limits of this function's environments.
 fn limits(function: &Function) -> Vec<Step> {
-    [
-        // One, not zero: a limit of one byte also stops what core_pattern pipes to a program.
-        (rlimit::CORE, 1),
-        (rlimit::NOFILE, 1024),
+    rlimits(&[
         // Above what the cgroup allows (one for the init), so that it is the cgroup that says no.
         (rlimit::NPROC, function.max_processes + 2),
         (rlimit::FSIZE, function.tmp_mb.max(function.memory_mb) << 20),
+    ])
+}
+
+/// Resource limits of every environment.
+fn common_limits() -> Vec<Step> {
+    rlimits(&[
+        // One, not zero: a limit of one byte also stops what core_pattern pipes to a program.
+        (rlimit::CORE, 1),
+        (rlimit::NOFILE, 1024),
         (rlimit::MEMLOCK, 64 << 10),
         (rlimit::MSGQUEUE, 0),
         (rlimit::RTPRIO, 0),
         (rlimit::NICE, 0),
         (rlimit::SIGPENDING, 1024),
         (rlimit::STACK, 8 << 20),
-    ]
-    .into_iter()
-    .map(|(resource, limit)| Step::Rlimit { resource, limit })
-    .collect()
+    ])
 }
 
-fn confine(abi: u32, noexec_tmp: bool) -> Vec<Step> {
+fn rlimits(limits: &[(u64, u64)]) -> Vec<Step> {
+    limits.iter().map(|&(resource, limit)| Step::Rlimit { resource, limit }).collect()
+}
+
+/// What Landlock allows in every environment.
+fn confine(abi: u32) -> Vec<Step> {
     let Some(ruleset) = landlock::ruleset(abi) else { return Vec::new() };
     // The attributes grew with the versions: file system (1), network (4), scopes (6).
     let size = match abi {
@@ -306,19 +361,28 @@ fn confine(abi: u32, noexec_tmp: bool) -> Vec<Step> {
     }];
     let mut allow = |path: &str, access| steps.push(Step::LandlockPath { path: path.into(), access });
     allow("/", landlock::read_only(abi));
-    allow("/tmp", landlock::scratch(abi, noexec_tmp));
     allow("/dev/shm", landlock::scratch(abi, true));
     for name in ["null", "zero", "full", "random", "urandom"] {
         allow(&format!("/dev/{name}"), landlock::device(abi));
     }
-    steps.push(Step::LandlockEnforce);
     steps
 }
 
+/// What it allows in this function's, and then no more.
+fn enforce(abi: u32, noexec_tmp: bool) -> Vec<Step> {
+    if landlock::ruleset(abi).is_none() {
+        return Vec::new();
+    }
+    vec![Step::LandlockPath { path: "/tmp".into(), access: landlock::scratch(abi, noexec_tmp) }, Step::LandlockEnforce]
+}
+
 /// What the init of an environment does: it needs next to nothing, and is given no more.
-pub fn init(architecture: Architecture) -> Vec<Step> {
+fn init(architecture: Architecture) -> Vec<Step> {
     vec![
         Step::Rlimit { resource: rlimit::CORE, limit: 1 },
+        Step::DropBounding,
+        Step::Securebits { bits: SECUREBITS },
+        Step::DropCapabilities,
         Step::NoNewPrivileges,
         Step::Undumpable,
         Step::Seccomp { filter: init_filter(architecture) },
@@ -364,7 +428,6 @@ mod tests {
             code: "c0de".into(),
             layers: Some("1a7e".into()),
             opt: None,
-            again: vec![],
             tmp_mb: 64,
             memory_mb: 128,
             max_processes: 10,
@@ -381,15 +444,17 @@ mod tests {
     #[test]
     fn the_lock_down_is_in_the_only_order_that_works() {
         let steps = assign(&function(), Some(7), Some(Architecture::X86_64));
-        let bounding = position(&steps, |s| *s == Step::DropBounding);
-        let bits = position(&steps, |s| matches!(s, Step::Securebits { .. }));
+        assert!(
+            park(None).contains(&Step::DropBounding) && park(None).contains(&Step::Securebits { bits: SECUREBITS })
+        );
         let capabilities = position(&steps, |s| *s == Step::DropCapabilities);
         let privileges = position(&steps, |s| *s == Step::NoNewPrivileges);
         let landlock = position(&steps, |s| *s == Step::LandlockEnforce);
-        assert!(bounding < capabilities && bits < capabilities && capabilities < privileges && privileges < landlock);
+        assert!(capabilities < privileges && privileges < landlock);
         assert!(matches!(steps.last(), Some(Step::Seccomp { .. })), "the filter comes last");
         assert!(
-            steps.iter().rposition(|s| matches!(s, Step::Mount { .. } | Step::Bind { .. })).expect("mounts") < bounding
+            steps.iter().rposition(|s| matches!(s, Step::Mount { .. } | Step::Bind { .. })).expect("mounts")
+                < capabilities
         );
     }
 
@@ -398,23 +463,16 @@ mod tests {
         let steps = assign(&function(), None, Some(Architecture::Arm64));
         let code = position(&steps, |s| matches!(s, Step::Bind { target, .. } if target == "/var/task"));
         let layers = position(&steps, |s| matches!(s, Step::Bind { target, .. } if target == "/opt"));
-        let cover = position(&steps, |s| matches!(s, Step::Mount { target, .. } if target == STORE));
+        let cover =
+            position(&steps, |s| matches!(s, Step::Bind { target, source, .. } if target == STORE && source == COVER));
         assert!(code < cover && layers < cover);
     }
 
     #[test]
     fn what_tmp_hides_is_bound_again_in_directories_that_are_made_once() {
         let grant = |target: &str| Grant { source: "/.grants/0".into(), target: target.into() };
-        let steps = again(&[grant("/tmp/a/one"), grant("/tmp/a/two")]);
+        let steps = bind_again(&[grant("/tmp/a/one"), grant("/tmp/a/two")]);
         let made: Vec<String> = steps.iter().filter(|s| matches!(s, Step::MakeDir { .. })).map(Step::subject).collect();
         assert_eq!(made, ["/tmp/a", "/tmp/a/one", "/tmp/a/two"]);
-    }
-
-    #[test]
-    fn cgroups_are_joined_before_their_namespace_is_made() {
-        let steps = first(Identity::Slot, 3);
-        let joined = steps.iter().rposition(|s| matches!(s, Step::JoinCgroup { .. })).expect("joins");
-        assert!(joined < position(&steps, |s| matches!(s, Step::Unshare { .. })));
-        assert!(position(&steps, |s| *s == Step::Sync) < joined, "the supervisor writes the maps first");
     }
 }

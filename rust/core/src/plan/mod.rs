@@ -16,8 +16,10 @@ pub const NOSUID: u64 = 2;
 pub const NODEV: u64 = 4;
 /// Nothing can be executed.
 pub const NOEXEC: u64 = 8;
+/// Changes the options of a file system (of mount(2) only).
+pub const REMOUNT: u64 = 32;
 /// Changes the flags of a mount (of mount(2) only).
-pub const REMOUNT_BIND: u64 = 32 | 4096;
+pub const REMOUNT_BIND: u64 = REMOUNT | 4096;
 /// Nothing crosses to or from other mount namespaces.
 pub const RECURSIVE_PRIVATE: u64 = 16_384 | (1 << 18);
 
@@ -30,6 +32,8 @@ pub const USER_NAME: &str = "sbx_user1051";
 
 /// Where the store of code is to be found while an environment is set up; covered before user code runs.
 pub const STORE: &str = "/.store";
+/// An empty directory that nobody may open: what it is covered with.
+pub const COVER: &str = "/.cover";
 /// Where layers and an interpreter that both live under `/opt` are put together.
 pub const MERGE: &str = "/.merge";
 /// Where the files of the runtime are.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use coldframe_sys::program::Step;
 
 use super::{
-    GROUP_ID, MERGE, NODEV, NOEXEC, NOSUID, RDONLY, READ_ONLY, RECURSIVE_PRIVATE, REMOUNT_BIND, RUNTIME, STORE,
+    COVER, GROUP_ID, MERGE, NODEV, NOEXEC, NOSUID, RDONLY, READ_ONLY, RECURSIVE_PRIVATE, REMOUNT_BIND, RUNTIME, STORE,
     USER_ID, USER_NAME,
 };
 
@@ -102,6 +102,7 @@ impl Root {
         for directory in ["/tmp", "/proc", "/dev/shm", "/var/task", "/opt", STORE, MERGE, "/.empty"] {
             made.directory(directory);
         }
+        made.steps.push(Step::MakeDir { path: made.at(COVER), mode: 0 });
         made.file("/.nothing", "");
         for (target, path) in &self.links {
             made.link(target, path);

@@ -56,7 +56,8 @@ impl Zygote<'_> {
             argv: [&self.executable.display().to_string(), "-I", "-S", "-B", "-c", BOOT, &self.config]
                 .map(str::to_owned)
                 .to_vec(),
-            envp: vec!["PATH=/usr/local/bin:/usr/bin:/bin".into(), "LANG=C.UTF-8".into()],
+            // Bound now, so that no environment has to write into the tables of its C library.
+            envp: ["PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", "LD_BIND_NOW=1"].map(str::to_owned).to_vec(),
         });
         [self.root.steps(), child, lock_down]
     }

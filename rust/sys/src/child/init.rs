@@ -1,9 +1,15 @@
-//! pid 1: starts what it was told to start, reaps, and ends when its child or its supervisor has ended. With it the
-//! kernel ends every process of its pid namespace, whatever they have done to survive.
+//! pid 1: runs what it was told to, reaps, and ends when the process that it watches or its supervisor has ended. With it
+//! the kernel ends every process of its pid namespace, whatever they have done to survive.
+//!
+//! The init of a zygote starts the interpreter, and makes seats for its environments when the supervisor asks for one.
+//! The init of a seat makes its half of what an environment is, and waits for the environment's process, which comes from
+//! the zygote.
 
+use super::fork::{fork_as, fork_into};
 use super::record::{Kind, Record, Section};
 use super::run::{Context, fail, report, run_or_exit};
-use super::syscall as sys;
+use super::serve::{ZYGOTE_INIT, ZYGOTE_PROGRAM};
+use super::syscall::{self as sys, CStr};
 
 /// The channel to the supervisor.
 pub const CHANNEL: i32 = 3;
@@ -13,10 +19,17 @@ pub const PROGRAM: i32 = 4;
 pub const SUPERVISOR: i32 = 5;
 /// Where it keeps the descriptor of its signals.
 const SIGNALS: i32 = 6;
-/// The process id that the first child of a pid 1 gets.
-const CHILD: i32 = 2;
+/// The process id of an environment.
+const ENVIRONMENT: i32 = 2;
+/// The process id of a zygote's interpreter. Not the same: OpenSSL, whichever copy of it, notices by a changed process id that
+/// it was forked, and makes its random state a new one.
+const INTERPRETER: i32 = 3;
+
+/// A request for a seat: namespace flags (u64). The seat's channel comes with it.
+pub const SEAT_REQUEST: usize = 8;
 
 const EINVAL: i32 = 22;
+const CLOEXEC: u32 = 0o2_000_000;
 const ROOM: usize = 128 * 1024;
 
 struct Buffer(core::cell::UnsafeCell<[u8; ROOM]>);
@@ -29,7 +42,6 @@ pub fn main() -> ! {
     // SAFETY: called once, at the start of a program with one thread; nothing else takes the buffer.
     let buffer = unsafe { &mut *BUFFER.0.get() };
     let [first, second, last] = load(buffer);
-    let mut context = Context::new(CHANNEL, &[]);
     let _ = sys::sigmask(!0);
     let _ = sys::signal(sys::SIGCHLD, sys::SIG_DFL);
     // Above every descriptor that it may have been given.
@@ -37,25 +49,55 @@ pub fn main() -> ! {
         Ok(fd) => fd as i32,
         Err(errno) => fail(CHANNEL, Section::Init, 0, errno),
     };
+    let mut context = Context::new(CHANNEL, &[]);
     run_or_exit(first, Section::Init, &mut context);
-    if !second.is_empty() {
-        match sys::fork(0) {
+    let zygote = !second.is_empty();
+    if zygote {
+        match fork_as(INTERPRETER) {
             Ok(0) => {
+                // Packages run in it: requests for seats are not for it to hear, nor records for it to send.
+                for fd in [CHANNEL, PROGRAM, SUPERVISOR, ZYGOTE_INIT, ZYGOTE_PROGRAM] {
+                    let _ = sys::close_on_exec(fd);
+                }
                 run_or_exit(second, Section::Child, &mut context);
                 sys::exit(125)
             }
             Ok(_) => {}
             Err(errno) => fail(CHANNEL, Section::Init, u32::MAX, errno),
         }
+        let _ = sys::reap_by_kernel();
     }
-    // Whatever else it was given was for its child.
-    let signals = match sys::dup3(signals, SIGNALS, 0o2_000_000).and_then(|_| sys::close_from(SIGNALS as u32 + 1)) {
-        Ok(_) => SIGNALS,
-        Err(errno) => fail(CHANNEL, Section::Init, u32::MAX, errno),
-    };
+    // Whatever else it was given was for its child, or is done with.
+    let keep = if zygote { ZYGOTE_PROGRAM } else { SIGNALS };
+    let settled = sys::dup3(signals, SIGNALS, CLOEXEC).and_then(|_| sys::close_from(keep as u32 + 1));
+    if let Err(errno) = settled {
+        fail(CHANNEL, Section::Init, u32::MAX, errno);
+    }
     let _ = sys::close(PROGRAM);
     run_or_exit(last, Section::Last, &mut context);
-    watch(signals)
+    if zygote {
+        // The inits of its seats are its children, too: to wait for any of them takes the kernel a look at all of them.
+        watch(
+            || {
+                if !sys::lives(INTERPRETER) {
+                    sys::exit(0)
+                }
+            },
+            make_seat,
+        )
+    }
+    report(CHANNEL, Record { kind: Kind::Seated as u32, section: 0, index: 0, value: 0 });
+    watch(reap, || sys::exit(0))
+}
+
+/// Reaps; ends when the environment's process has ended, and says how.
+fn reap() {
+    while let Ok(Some((pid, status))) = sys::reap() {
+        if pid == ENVIRONMENT {
+            report(CHANNEL, Record { kind: Kind::Exited as u32, section: 0, index: 0, value: status });
+            sys::exit(0);
+        }
+    }
 }
 
 /// Reads the program and tells its three parts.
@@ -82,25 +124,58 @@ fn parts(program: &[u8]) -> Option<[&[u8]; 3]> {
     Some(parts)
 }
 
-fn watch(signals: i32) -> ! {
+/// Looks after its children until it has nothing left to do, or the supervisor has ended. `asked` is called when the
+/// supervisor sends something.
+fn watch(look_after: impl Fn(), asked: impl Fn()) -> ! {
     const POLLIN: i16 = 1;
-    let watched = |fd, events| sys::PollFd { fd, events, revents: 0 };
+    let watched = |fd| sys::PollFd { fd, events: POLLIN, revents: 0 };
     loop {
         // First: it may have ended before its signal was blocked.
-        while let Ok(Some((pid, status))) = sys::reap() {
-            if pid == CHILD {
-                report(CHANNEL, Record { kind: Kind::Exited as u32, section: 0, index: 0, value: status });
+        look_after();
+        let mut fds = [watched(CHANNEL), watched(SUPERVISOR), watched(SIGNALS)];
+        if sys::poll(&mut fds).is_ok() {
+            if fds[0].revents & !POLLIN != 0 || fds[1].revents != 0 {
                 sys::exit(0);
             }
-        }
-        // The channel is only watched for its hang-up, which poll reports unasked.
-        let mut fds = [watched(CHANNEL, 0), watched(SUPERVISOR, POLLIN), watched(signals, POLLIN)];
-        if sys::poll(&mut fds).is_ok() {
-            if fds[0].revents != 0 || fds[1].revents != 0 {
-                sys::exit(0);
+            if fds[0].revents != 0 {
+                asked();
             }
             let mut information = [0; 128];
-            let _ = sys::read(signals, &mut information);
+            let _ = sys::read(SIGNALS, &mut information);
         }
     }
+}
+
+/// Takes a request for a seat and starts the init of one. It stays in the zygote's cgroups: an init that was frozen with
+/// its environment would have to be woken with it, each time.
+fn make_seat() {
+    let mut request = [0; SEAT_REQUEST];
+    let mut fds = [-1; 16];
+    let Ok((len, count)) = sys::receive(CHANNEL, &mut request, &mut fds) else { return };
+    if len == SEAT_REQUEST && count == 1 {
+        match fork_into(u64::from_le_bytes(request), None) {
+            Ok(0) => become_init(fds[0]),
+            Ok(_) => {}
+            Err(errno) => {
+                let (kind, section) = (Kind::Failed as u32, Section::Init as u32);
+                report(fds[0], Record { kind, section, index: u32::MAX, value: errno });
+            }
+        }
+    }
+    for &fd in &fds[..count] {
+        let _ = sys::close(fd);
+    }
+}
+
+/// Replaces this process by the init of a seat, which keeps nothing of the zygote's.
+fn become_init(channel: i32) -> ! {
+    let result = (|| {
+        sys::dup3(channel, CHANNEL, 0)?;
+        sys::dup3(ZYGOTE_PROGRAM, PROGRAM, 0)?;
+        sys::close_from(ZYGOTE_PROGRAM as u32)?;
+        // Nobody yet in its user namespace, it would lose them all.
+        sys::keep_capabilities()?;
+        sys::exec_fd(ZYGOTE_INIT, CStr::new(b"init\0").ok_or(EINVAL)?)
+    })();
+    fail(CHANNEL, Section::Init, u32::MAX, result.err().unwrap_or(EINVAL))
 }

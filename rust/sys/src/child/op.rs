@@ -32,7 +32,6 @@ pub enum Code {
     LandlockEnforce,
     Seccomp,
     JoinCgroup,
-    Unshare,
     NewKeyring,
     Redirect,
     CloseFrom,

@@ -8,19 +8,25 @@ pub enum Kind {
     Hello = 1,
     /// A step failed: `index` is its place in the program of `section`, `value` the errno.
     Failed = 2,
-    /// pid 2 ended: `value` is its wait status.
+    /// The process that an init watches ended: `value` is its wait status.
     Exited = 3,
+    /// A seat is made, and its init watches.
+    Seated = 4,
+    /// An environment's process is in its seat: whoever helped it there has gone.
+    Born = 5,
+    /// It waits for its function.
+    Parked = 6,
 }
 
 /// Which program a failed step belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Section {
-    /// pid 1 before it forked.
-    First = 0,
-    /// pid 2 before it is given a function.
+    /// On the way from the zygote into a seat.
+    Enter = 0,
+    /// An environment's process before it is given a function.
     Park = 1,
-    /// pid 2 when it is given a function.
+    /// The same when it is given a function.
     Assign = 2,
     /// The init program.
     Init = 3,

@@ -13,14 +13,15 @@ pub struct Context<'a> {
     pub channel: i32,
     /// Descriptors that came with the request.
     pub fds: &'a [i32],
-    /// The Landlock ruleset that is being made.
-    ruleset: i32,
 }
 
+/// The Landlock ruleset that is being made, by a program and the next.
+const RULESET: i32 = 5;
+
 impl<'a> Context<'a> {
-    /// A context with no ruleset yet.
+    /// A context.
     pub fn new(channel: i32, fds: &'a [i32]) -> Self {
-        Self { channel, fds, ruleset: -1 }
+        Self { channel, fds }
     }
 }
 
@@ -117,26 +118,29 @@ fn take(code: Code, mut args: Args<'_>, context: &mut Context<'_>) -> Answer {
         Code::LandlockBegin => {
             let (fs, net, scoped, size) =
                 (number(&mut args)?, number(&mut args)?, number(&mut args)?, number(&mut args)?);
-            context.ruleset = sys::landlock_create(fs, net, scoped, size)? as i32;
-            Ok(0)
+            let ruleset = sys::landlock_create(fs, net, scoped, size)? as i32;
+            if ruleset == RULESET {
+                return Ok(0);
+            }
+            sys::dup3(ruleset, RULESET, 0o2_000_000)?;
+            sys::close(ruleset)
         }
         Code::LandlockPath => {
             const O_PATH_CLOEXEC: u32 = 0o10_000_000 | 0o2_000_000;
             let access = number(&mut args)?;
             let fd = sys::open(string(&mut args)?, O_PATH_CLOEXEC, 0)? as i32;
-            sys::landlock_add_path(context.ruleset, access, fd)?;
+            sys::landlock_add_path(RULESET, access, fd)?;
             sys::close(fd)
         }
         Code::LandlockEnforce => {
-            sys::landlock_restrict(context.ruleset)?;
-            sys::close(context.ruleset)
+            sys::landlock_restrict(RULESET)?;
+            sys::close(RULESET)
         }
         Code::Seccomp => sys::seccomp(args.bytes()),
         Code::JoinCgroup => {
             let index = number(&mut args)? as usize;
             sys::write(*context.fds.get(index).ok_or(EINVAL)?, b"0")
         }
-        Code::Unshare => sys::unshare(number(&mut args)?),
         Code::NewKeyring => match sys::new_session_keyring() {
             // ENOSYS: a kernel without keyrings has none to protect.
             Err(38) => Ok(0),
@@ -208,7 +212,7 @@ fn reset_signals() -> Answer {
 
 /// Tells the supervisor that this process exists, and waits for its word.
 fn sync(channel: i32) -> Answer {
-    let hello = Record { kind: Kind::Hello as u32, section: Section::First as u32, index: 0, value: 0 };
+    let hello = Record { kind: Kind::Hello as u32, section: Section::Init as u32, index: 0, value: 0 };
     sys::send(channel, &hello.to_bytes())?;
     let mut word = [0; 1];
     match sys::read(channel, &mut word)? {

@@ -1,52 +1,67 @@
-//! The fork server of a zygote: makes a new environment for every request, with no word of Python in between.
+//! The fork server of a zygote: sends a child into a seat for every request, with no word of Python in between.
+//!
+//! A *seat* is what an environment needs of the kernel and not of an interpreter: cgroups, namespaces and an init, made
+//! ahead by the zygote's init (see `super::init`). Only who owns a user namespace may enter it without a capability: the
+//! zygote does, since its init, which is the same user, made it.
 
-use super::record::Section;
-use super::run::{Context, fail, run_or_exit};
+use super::fork::{CLONE_INTO_CGROUP, Thread, share};
+use super::record::{Kind, Record, Section};
+use super::run::{Context, fail, report, run_or_exit};
 use super::syscall::{self as sys, CStr};
 
-/// A request begins with this many bytes: namespace flags (u64), length of the first program (u32), of the second (u32).
-pub const HEADER: usize = 16;
+/// A request begins with this many bytes: the namespaces to join (u64), with [`INTO_CGROUP`] if there is a version 2 cgroup
+/// to be born in. The program that a new environment runs before it has a function follows.
+pub const HEADER: usize = 8;
+/// Set beside the namespace flags when the cgroup descriptor is one.
+pub const INTO_CGROUP: u64 = CLONE_INTO_CGROUP;
+/// Set beside them when the environment is made ahead of need: it rehearses, and says when it is done.
+pub const PARK: u64 = 1;
 /// Descriptors of every request, in order; those that version 1 cgroups are joined by follow.
 pub const CONTROL: usize = 0;
 /// The channel of the records.
 pub const CHANNEL: usize = 1;
 /// Where standard output and error go.
 pub const OUTPUT: usize = 2;
+/// A pidfd of the seat's init.
+pub const SEAT: usize = 3;
 /// A directory of the version 2 cgroup tree, or any other descriptor if there is none.
-pub const CGROUP: usize = 3;
-/// Set beside the namespace flags when the cgroup descriptor is one.
-pub const INTO_CGROUP: u64 = sys::CLONE_INTO_CGROUP;
+pub const CGROUP: usize = 4;
 
 /// The zygote's own descriptors, from its start on.
 pub const ZYGOTE_CONTROL: i32 = 6;
-/// The init program.
+/// The init program, for seats.
 pub const ZYGOTE_INIT: i32 = 7;
-/// What the init program of an environment is to do.
+/// What the init of a seat is to do.
 pub const ZYGOTE_PROGRAM: i32 = 8;
 /// The library that holds this code.
 pub const ZYGOTE_LIBRARY: i32 = 9;
-/// A pidfd of the supervisor.
-pub const ZYGOTE_SUPERVISOR: i32 = 5;
 
 /// Descriptors of an environment.
 pub const ENVIRONMENT_CONTROL: i32 = 3;
 const ENVIRONMENT_CHANNEL: i32 = 4;
 
+/// The process id, in the seat, of the one that only makes another: out of the way, so that the other gets the first.
+const USHER: i32 = 300;
+
 const EINVAL: i32 = 22;
 const EINTR: i32 = 4;
-const ROOM: usize = 64 * 1024;
+/// The longest request, and the longest program that makes an environment a function's.
+pub const ROOM: usize = 64 * 1024;
+const CLOEXEC: u32 = 0o2_000_000;
 
 struct Buffer(core::cell::UnsafeCell<[u8; ROOM]>);
 // SAFETY: a zygote has one thread (it is refused otherwise), and so has a child that has just been forked from it.
 unsafe impl Sync for Buffer {}
 static BUFFER: Buffer = Buffer(core::cell::UnsafeCell::new([0; ROOM]));
 
-/// Serves requests on `control` until the supervisor hangs up (-1); 0 in a child.
-pub fn serve(control: i32) -> i32 {
+/// Serves requests on `control` until the supervisor hangs up (-1). In a child, which is in its seat then: 1 if it is to be
+/// parked, 0 if its function is on the way already.
+/// `rseq_offset`: see [`Thread::current`].
+pub fn serve(control: i32, rseq_offset: isize) -> i32 {
     // Children that end are of no interest to the zygote: the kernel reaps them.
     let _ = sys::signal(sys::SIGCHLD, sys::SIG_IGN);
-    let tid = sys::tid_address();
-    // SAFETY: see `Buffer`; serve is called once and takes it for as long as the process lives.
+    let thread = Thread::current(rseq_offset);
+    // SAFETY: see `Buffer`; serve is called once and has let go of it when it returns.
     let buffer = unsafe { &mut *BUFFER.0.get() };
     loop {
         let mut fds = [-1; 16];
@@ -56,10 +71,11 @@ pub fn serve(control: i32) -> i32 {
             Err(EINTR) => continue,
             Err(_) => return -1,
         };
-        let request = Request::parse(&buffer[..len], &fds[..count]);
-        if request.is_some_and(|request| request.fork(tid)) {
-            become_environment(buffer);
-            return 0;
+        if let Some(mut request) = Request::parse(&buffer[..len], &fds[..count], &thread)
+            && request.fork()
+        {
+            request.settle();
+            return i32::from(request.flags & PARK != 0);
         }
         for &fd in &fds[..count] {
             let _ = sys::close(fd);
@@ -67,116 +83,14 @@ pub fn serve(control: i32) -> i32 {
     }
 }
 
-struct Request<'a> {
-    flags: u64,
-    first: &'a [u8],
-    park: &'a [u8],
-    fds: &'a [i32],
-}
-
-impl<'a> Request<'a> {
-    fn parse(bytes: &'a [u8], fds: &'a [i32]) -> Option<Self> {
-        let (flags, rest) = bytes.split_first_chunk::<8>()?;
-        let (first, rest) = rest.split_first_chunk::<4>()?;
-        let (park, rest) = rest.split_first_chunk::<4>()?;
-        let (first, park) = (u32::from_le_bytes(*first) as usize, u32::from_le_bytes(*park) as usize);
-        if fds.len() <= CGROUP {
-            return None;
-        }
-        Some(Self {
-            flags: u64::from_le_bytes(*flags),
-            first: rest.get(..first)?,
-            park: rest.get(first..first.checked_add(park)?)?,
-            fds,
-        })
-    }
-
-    /// Forks twice: into a process that becomes the init, and from it into the environment's own. True in the latter.
-    fn fork(&self, tid: usize) -> bool {
-        let channel = self.fds[CHANNEL];
-        let cgroup = if self.flags & INTO_CGROUP == 0 { None } else { Some(self.fds[CGROUP]) };
-        match sys::fork_into(self.flags & !INTO_CGROUP, cgroup, tid) {
-            Ok(0) => {}
-            Ok(_) => return false,
-            Err(errno) => {
-                let record = super::record::Record {
-                    kind: super::record::Kind::Failed as u32,
-                    section: Section::First as u32,
-                    index: u32::MAX,
-                    value: errno,
-                };
-                super::run::report(channel, record);
-                return false;
-            }
-        }
-        // pid 1 must see its child end, which the zygote's disposition would hide.
-        let _ = sys::signal(sys::SIGCHLD, sys::SIG_DFL);
-        let mut context = Context::new(channel, &self.fds[CGROUP + 1..]);
-        run_or_exit(self.first, Section::First, &mut context);
-        match sys::fork(tid) {
-            Ok(0) => {
-                self.settle();
-                run_or_exit(self.park, Section::Park, &mut Context::new(ENVIRONMENT_CHANNEL, &[]));
-                true
-            }
-            Ok(_) => self.become_init(),
-            Err(errno) => fail(channel, Section::First, u32::MAX, errno),
-        }
-    }
-
-    /// Gives the environment's process its descriptors, and no others.
-    fn settle(&self) {
-        const O_RDWR: u32 = 2;
-        let channel = self.fds[CHANNEL];
-        let result = (|| {
-            let path = CStr::new(b"/dev/null\0").ok_or(EINVAL)?;
-            let null = sys::open(path, O_RDWR, 0)? as i32;
-            let (control, output) = (self.fds[CONTROL], self.fds[OUTPUT]);
-            // High first: a source may have the very number that another is to get.
-            let [null, control, channel, output] = [
-                sys::dup_above(null, 64)? as i32,
-                sys::dup_above(control, 64)? as i32,
-                sys::dup_above(channel, 64)? as i32,
-                sys::dup_above(output, 64)? as i32,
-            ];
-            sys::dup3(null, 0, 0)?;
-            sys::dup3(output, 1, 0)?;
-            sys::dup3(output, 2, 0)?;
-            sys::dup3(control, ENVIRONMENT_CONTROL, CLOEXEC)?;
-            sys::dup3(channel, ENVIRONMENT_CHANNEL, CLOEXEC)?;
-            sys::close_from(ENVIRONMENT_CHANNEL as u32 + 1)
-        })();
-        if let Err(errno) = result {
-            fail(channel, Section::Park, u32::MAX, errno);
-        }
-    }
-
-    /// Replaces the first process by the static init, which keeps nothing of the zygote.
-    fn become_init(&self) -> ! {
-        let channel = self.fds[CHANNEL];
-        let result = (|| {
-            let [channel, supervisor, program, init] = [
-                sys::dup_above(channel, 64)? as i32,
-                sys::dup_above(ZYGOTE_SUPERVISOR, 64)? as i32,
-                sys::dup_above(ZYGOTE_PROGRAM, 64)? as i32,
-                sys::dup_above(ZYGOTE_INIT, 64)? as i32,
-            ];
-            sys::dup3(channel, super::init::CHANNEL, 0)?;
-            sys::dup3(program, super::init::PROGRAM, 0)?;
-            sys::dup3(supervisor, super::init::SUPERVISOR, 0)?;
-            sys::dup3(init, 6, CLOEXEC)?;
-            sys::close_from(7)?;
-            sys::exec_fd(6, CStr::new(b"init\0").ok_or(EINVAL)?)
-        })();
-        fail(channel, Section::Init, u32::MAX, result.err().unwrap_or(EINVAL))
-    }
-}
-
-const CLOEXEC: u32 = 0o2_000_000;
-
-/// Waits to be given a function, and locks itself down as that function's environment.
-fn become_environment(buffer: &mut [u8; ROOM]) {
+/// Waits to be given a function, and locks the process down as that function's environment. `parked`: says so first.
+pub fn assign(parked: bool) {
+    // SAFETY: as in `serve`, which has returned in this process.
+    let buffer = unsafe { &mut *BUFFER.0.get() };
     let mut fds = [-1; 16];
+    if parked {
+        report(ENVIRONMENT_CHANNEL, Record { kind: Kind::Parked as u32, section: 0, index: 0, value: 0 });
+    }
     let len = loop {
         match sys::receive(ENVIRONMENT_CONTROL, buffer, &mut fds) {
             // Nobody will ever give this environment a function.
@@ -186,6 +100,124 @@ fn become_environment(buffer: &mut [u8; ROOM]) {
             Err(errno) => fail(ENVIRONMENT_CHANNEL, Section::Assign, u32::MAX, errno),
         }
     };
+    // Capabilities, Landlock and the filter are a thread's own: another one would keep what this one gives up.
+    if let Err(errno) = sys::alone() {
+        fail(ENVIRONMENT_CHANNEL, Section::Assign, u32::MAX, errno);
+    }
     run_or_exit(&buffer[..len], Section::Assign, &mut Context::new(ENVIRONMENT_CHANNEL, &[]));
     let _ = sys::close(ENVIRONMENT_CHANNEL);
+}
+
+struct Request<'a> {
+    flags: u64,
+    park: &'a [u8],
+    fds: &'a [i32],
+    thread: &'a Thread,
+    /// Where the way into the seat ended, if it did: the place of the step, and the errno.
+    failed: Option<(u32, i32)>,
+}
+
+impl<'a> Request<'a> {
+    fn parse(bytes: &'a [u8], fds: &'a [i32], thread: &'a Thread) -> Option<Self> {
+        let (flags, park) = bytes.split_first_chunk::<HEADER>()?;
+        if fds.len() <= CGROUP {
+            return None;
+        }
+        Some(Self { flags: u64::from_le_bytes(*flags), park, fds, thread, failed: None })
+    }
+
+    /// Forks into the seat; true in the child there.
+    ///
+    /// The zygote's memory is copied once, by the last of three: the first joins cgroups and namespaces, which the zygote
+    /// itself may not; the second is the first process in the seat's pid namespace, whose child the seat's init inherits
+    /// when it has ended. Both share the zygote's memory, and end while that waits.
+    fn fork(&mut self) -> bool {
+        match share(enter, self, 0) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(errno) => self.failed = Some((u32::MAX, errno)),
+        }
+        if let Some((index, errno)) = self.failed {
+            let kind = Kind::Failed as u32;
+            report(self.fds[CHANNEL], Record { kind, section: Section::Enter as u32, index, value: errno });
+        }
+        false
+    }
+
+    /// Gives the environment's process its place among the processes, its descriptors and no others.
+    fn settle(&self) {
+        let channel = self.fds[CHANNEL];
+        let _ = sys::signal(sys::SIGCHLD, sys::SIG_DFL);
+        if let Err(errno) = self.settle_down() {
+            fail(channel, Section::Park, u32::MAX, errno);
+        }
+        // Those that share the zygote's memory must be gone before anybody here could hold them up.
+        while sys::parent() != 1 {
+            sys::give_way();
+        }
+        let kind = Kind::Born as u32;
+        report(ENVIRONMENT_CHANNEL, Record { kind, section: 0, index: 0, value: 0 });
+        run_or_exit(self.park, Section::Park, &mut Context::new(ENVIRONMENT_CHANNEL, &[]));
+    }
+
+    fn settle_down(&self) -> Result<(), i32> {
+        const O_RDWR: u32 = 2;
+        // In its cgroups: made any earlier, the namespace would show the host's paths.
+        sys::unshare(sys::CLONE_NEWCGROUP)?;
+        let null = sys::open(CStr::new(b"/dev/null\0").ok_or(EINVAL)?, O_RDWR, 0)? as i32;
+        let (control, channel, output) = (self.fds[CONTROL], self.fds[CHANNEL], self.fds[OUTPUT]);
+        // High first: a source may have the very number that another is to get.
+        let [null, control, channel, output] = [
+            sys::dup_above(null, 64)? as i32,
+            sys::dup_above(control, 64)? as i32,
+            sys::dup_above(channel, 64)? as i32,
+            sys::dup_above(output, 64)? as i32,
+        ];
+        sys::dup3(null, 0, 0)?;
+        sys::dup3(output, 1, 0)?;
+        sys::dup3(output, 2, 0)?;
+        sys::dup3(control, ENVIRONMENT_CONTROL, CLOEXEC)?;
+        sys::dup3(channel, ENVIRONMENT_CHANNEL, CLOEXEC)?;
+        sys::close_from(ENVIRONMENT_CHANNEL as u32 + 1)?;
+        Ok(())
+    }
+}
+
+/// In a process that shares the zygote's memory: joins the seat's version 1 cgroups and its namespaces. A step that fails
+/// is noted for the zygote; their places are those of the doors, then of the namespaces, then of the fork.
+extern "C" fn enter(request: &mut Request<'_>) {
+    let doors = &request.fds[CGROUP + 1..];
+    let mut index = 0;
+    for &door in doors {
+        if let Err(errno) = sys::write(door, b"0") {
+            request.give_up(index, errno);
+        }
+        index += 1;
+    }
+    if let Err(errno) = sys::setns(request.fds[SEAT], request.flags & !(INTO_CGROUP | PARK)) {
+        request.give_up(index, errno);
+    }
+    match share(be_born, request, USHER) {
+        Ok(0) => {}
+        Ok(_) => sys::exit(0),
+        Err(errno) => request.give_up(index + 1, errno),
+    }
+}
+
+/// In the seat's pid namespace: makes the one process that is to stay there.
+extern "C" fn be_born(request: &mut Request<'_>) {
+    let cgroup = if request.flags & INTO_CGROUP == 0 { None } else { Some(request.fds[CGROUP]) };
+    match request.thread.fork(cgroup) {
+        Ok(0) => {}
+        Ok(_) => sys::exit(0),
+        Err(errno) => request.give_up(request.fds.len() as u32 - CGROUP as u32, errno),
+    }
+}
+
+impl Request<'_> {
+    /// Ends a process that shares the zygote's memory; the zygote goes on and tells.
+    fn give_up(&mut self, index: u32, errno: i32) -> ! {
+        self.failed = Some((index, errno));
+        sys::exit(0)
+    }
 }

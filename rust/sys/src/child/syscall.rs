@@ -18,7 +18,6 @@ mod number {
     pub const RECVMSG: usize = 47;
     pub const SOCKET: usize = 41;
     pub const IOCTL: usize = 16;
-    pub const CLONE: usize = 56;
     pub const EXECVE: usize = 59;
     pub const WAIT4: usize = 61;
     pub const FCNTL: usize = 72;
@@ -32,6 +31,8 @@ mod number {
     pub const CAPSET: usize = 126;
     pub const PIVOT_ROOT: usize = 155;
     pub const PRCTL: usize = 157;
+    pub const GETPPID: usize = 110;
+    pub const SCHED_YIELD: usize = 24;
     pub const MOUNT: usize = 165;
     pub const UMOUNT2: usize = 166;
     pub const SETHOSTNAME: usize = 170;
@@ -43,11 +44,15 @@ mod number {
     pub const SYMLINKAT: usize = 266;
     pub const PPOLL: usize = 271;
     pub const UNSHARE: usize = 272;
+    pub const GET_ROBUST_LIST: usize = 274;
+    pub const SET_ROBUST_LIST: usize = 273;
     pub const SIGNALFD4: usize = 289;
     pub const DUP3: usize = 292;
     pub const PRLIMIT64: usize = 302;
+    pub const SETNS: usize = 308;
     pub const SECCOMP: usize = 317;
     pub const EXECVEAT: usize = 322;
+    pub const RSEQ: usize = 334;
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -72,6 +77,8 @@ mod number {
     pub const CAPSET: usize = 91;
     pub const EXIT_GROUP: usize = 94;
     pub const UNSHARE: usize = 97;
+    pub const SET_ROBUST_LIST: usize = 99;
+    pub const GET_ROBUST_LIST: usize = 100;
     pub const RT_SIGACTION: usize = 134;
     pub const RT_SIGPROCMASK: usize = 135;
     pub const SETRESUID: usize = 147;
@@ -82,20 +89,23 @@ mod number {
     pub const SETDOMAINNAME: usize = 162;
     pub const UMASK: usize = 166;
     pub const PRCTL: usize = 167;
+    pub const GETPPID: usize = 173;
+    pub const SCHED_YIELD: usize = 124;
     pub const SOCKET: usize = 198;
     pub const SENDTO: usize = 206;
     pub const RECVMSG: usize = 212;
     pub const KEYCTL: usize = 219;
-    pub const CLONE: usize = 220;
     pub const EXECVE: usize = 221;
     pub const WAIT4: usize = 260;
     pub const PRLIMIT64: usize = 261;
+    pub const SETNS: usize = 268;
     pub const SECCOMP: usize = 277;
     pub const EXECVEAT: usize = 281;
+    pub const RSEQ: usize = 293;
 }
 
 // From here on one number serves every architecture.
-const CLONE3: usize = 435;
+pub(super) const CLONE3: usize = 435;
 const CLOSE_RANGE: usize = 436;
 const MOUNT_SETATTR: usize = 442;
 const LANDLOCK_CREATE_RULESET: usize = 444;
@@ -104,6 +114,7 @@ const LANDLOCK_RESTRICT_SELF: usize = 446;
 
 #[allow(clippy::wildcard_imports, reason = "a table of one name a line")]
 use number::*;
+pub(super) use number::{GET_ROBUST_LIST, RSEQ, SET_ROBUST_LIST};
 
 /// One system call.
 ///
@@ -146,6 +157,8 @@ macro_rules! call {
         unsafe { raw($nr, args) }
     }};
 }
+
+pub(super) use call;
 
 /// A string of the C world: bytes that end in NUL. Only [`CStr::new`] makes one.
 #[derive(Clone, Copy)]
@@ -214,6 +227,12 @@ pub fn dup_above(fd: i32, floor: i32) -> Answer {
     call!(FCNTL, fd, F_DUPFD, floor)
 }
 
+pub fn close_on_exec(fd: i32) -> Answer {
+    const F_SETFD: usize = 2;
+    const FD_CLOEXEC: usize = 1;
+    call!(FCNTL, fd, F_SETFD, FD_CLOEXEC)
+}
+
 pub fn open(path: CStr<'_>, flags: u32, mode: u32) -> Answer {
     call!(OPENAT, AT_FDCWD, path.as_ptr(), flags, mode)
 }
@@ -240,6 +259,20 @@ pub fn setsid() -> Answer {
 
 pub fn unshare(flags: u64) -> Answer {
     call!(UNSHARE, flags)
+}
+
+/// New namespaces, or those to join.
+pub const CLONE_NEWNS: u64 = 0x0002_0000;
+pub const CLONE_NEWCGROUP: u64 = 0x0200_0000;
+pub const CLONE_NEWUTS: u64 = 0x0400_0000;
+pub const CLONE_NEWIPC: u64 = 0x0800_0000;
+pub const CLONE_NEWUSER: u64 = 0x1000_0000;
+pub const CLONE_NEWPID: u64 = 0x2000_0000;
+pub const CLONE_NEWNET: u64 = 0x4000_0000;
+
+/// Joins the namespaces of `flags` that the process behind a pidfd is in (kernel 5.8).
+pub fn setns(pidfd: i32, flags: u64) -> Answer {
+    call!(SETNS, pidfd, flags)
 }
 
 pub fn mount(source: CStr<'_>, target: CStr<'_>, kind: CStr<'_>, flags: u64, data: CStr<'_>) -> Answer {
@@ -282,16 +315,6 @@ pub fn setresuid(id: u32) -> Answer {
 
 pub fn prctl(option: u64, a: u64, b: u64, c: u64, d: u64) -> Answer {
     call!(PRCTL, option, a, b, c, d)
-}
-
-/// The address at which the kernel keeps this thread's id for the C library, or null (kernels without checkpointing).
-pub fn tid_address() -> usize {
-    const PR_GET_TID_ADDRESS: u64 = 40;
-    let mut address: usize = 0;
-    match prctl(PR_GET_TID_ADDRESS, &raw mut address as u64, 0, 0, 0) {
-        Ok(_) => address,
-        Err(_) => 0,
-    }
 }
 
 /// Makes every permitted capability one that exec does not take away from a user other than root.
@@ -398,6 +421,13 @@ pub fn signal(number: u32, disposition: usize) -> Answer {
     call!(RT_SIGACTION, number, action.as_ptr(), 0, 8)
 }
 
+/// Has the kernel reap the children that end, of which it still tells by `SIGCHLD`.
+pub fn reap_by_kernel() -> Answer {
+    const SA_NOCLDWAIT: usize = 2;
+    let action: [usize; 4] = [SIG_DFL, SA_NOCLDWAIT, 0, 0];
+    call!(RT_SIGACTION, SIGCHLD, action.as_ptr(), 0, 8)
+}
+
 /// Replaces the set of blocked signals.
 pub fn sigmask(blocked: u64) -> Answer {
     const SIG_SETMASK: usize = 2;
@@ -421,6 +451,31 @@ pub fn poll(fds: &mut [PollFd]) -> Answer {
     call!(PPOLL, fds.as_mut_ptr(), fds.len(), 0, 0, 8)
 }
 
+/// The parent's process id in this pid namespace; 0 if it is in none of ours.
+pub fn parent() -> usize {
+    call!(GETPPID).unwrap_or(0)
+}
+
+/// Lets others run.
+pub fn give_way() {
+    let _ = call!(SCHED_YIELD);
+}
+
+/// Fails unless this is the only thread, and nobody else shares its memory (the kernel changes nothing then).
+pub fn alone() -> Answer {
+    const CLONE_VM: u64 = 0x100;
+    const CLONE_SIGHAND: u64 = 0x800;
+    const CLONE_THREAD: u64 = 0x10000;
+    const ECHILD: i32 = 10;
+    const EBUSY: i32 = 16;
+    unshare(CLONE_VM | CLONE_SIGHAND | CLONE_THREAD)?;
+    match reap() {
+        Err(ECHILD) => Ok(0),
+        Err(errno) => Err(errno),
+        Ok(_) => Err(EBUSY),
+    }
+}
+
 /// Reaps one child that has ended, if there is one: its id and wait status.
 pub fn reap() -> Result<Option<(i32, i32)>, i32> {
     const WNOHANG: usize = 1;
@@ -430,50 +485,10 @@ pub fn reap() -> Result<Option<(i32, i32)>, i32> {
     Ok(if pid == 0 { None } else { Some((pid as i32, status)) })
 }
 
-/// A plain fork that tells the C library's copy of the thread id its new value: 0 in the child.
-pub fn fork(tid_address: usize) -> Answer {
-    const CLONE_CHILD_SETTID: usize = 0x0100_0000;
-    let settid = if tid_address == 0 { 0 } else { CLONE_CHILD_SETTID };
-    // The last two are (child_tid, tls) on x86-64 and (tls, child_tid) on aarch64.
-    #[cfg(target_arch = "x86_64")]
-    return call!(CLONE, SIGCHLD as usize | settid, 0, 0, tid_address, 0);
-    #[cfg(target_arch = "aarch64")]
-    return call!(CLONE, SIGCHLD as usize | settid, 0, 0, 0, tid_address);
-}
-
-/// The child is born in the cgroup that the arguments name (kernel 5.7).
-pub const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-
-/// The arguments of clone3, as far as the version that knows cgroups.
-#[repr(C)]
-#[derive(Default)]
-pub struct CloneArgs {
-    pub flags: u64,
-    pub pidfd: u64,
-    pub child_tid: u64,
-    pub parent_tid: u64,
-    pub exit_signal: u64,
-    pub stack: u64,
-    pub stack_size: u64,
-    pub tls: u64,
-    pub set_tid: u64,
-    pub set_tid_size: u64,
-    pub cgroup: u64,
-}
-
-/// A fork into new namespaces and, with a descriptor of one, into another cgroup: 0 in the child.
-pub fn fork_into(flags: u64, cgroup: Option<i32>, tid_address: usize) -> Answer {
-    const CLONE_CHILD_SETTID: u64 = 0x0100_0000;
-    let mut args = CloneArgs { flags, exit_signal: u64::from(SIGCHLD), ..CloneArgs::default() };
-    if tid_address != 0 {
-        args.flags |= CLONE_CHILD_SETTID;
-        args.child_tid = tid_address as u64;
-    }
-    if let Some(fd) = cgroup {
-        args.flags |= CLONE_INTO_CGROUP;
-        args.cgroup = fd as u64;
-    }
-    call!(CLONE3, &raw const args, size_of_val(&args))
+/// Whether a child lives; it is reaped if it does not. Unlike `reap`, this looks at no other child.
+pub fn lives(pid: i32) -> bool {
+    const WNOHANG: usize = 1;
+    call!(WAIT4, pid, 0, WNOHANG, 0) == Ok(0)
 }
 
 /// Replaces this process by the program behind `fd`, with no arguments but a name and no environment.
@@ -495,6 +510,9 @@ pub fn exec(path: CStr<'_>, argv: &[*const u8], envp: &[*const u8]) -> Answer {
 /// Receives one packet and the descriptors that came with it: the packet's length and how many descriptors there were.
 pub fn receive(fd: i32, to: &mut [u8], fds: &mut [i32; 16]) -> Result<(usize, usize), i32> {
     const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
+    const MSG_CTRUNC: i32 = 0x8;
+    const MSG_TRUNC: i32 = 0x20;
+    const EMSGSIZE: i32 = 90;
     const HEADER: usize = 16;
     #[repr(C)]
     struct Vector {
@@ -525,6 +543,10 @@ pub fn receive(fd: i32, to: &mut [u8], fds: &mut [i32; 16]) -> Result<(usize, us
         flags: 0,
     };
     let len = call!(RECVMSG, fd, &raw mut message, MSG_CMSG_CLOEXEC)?;
+    // What was cut off is missing from whatever is made of the rest.
+    if message.flags & (MSG_TRUNC | MSG_CTRUNC) != 0 {
+        return Err(EMSGSIZE);
+    }
     let mut count = 0;
     if message.control_len > HEADER {
         let mut word = [0; 8];
@@ -536,4 +558,20 @@ pub fn receive(fd: i32, to: &mut [u8], fds: &mut [i32; 16]) -> Result<(usize, us
         }
     }
     Ok((len, count))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd as _;
+    use std::os::unix::net::UnixDatagram;
+
+    #[test]
+    fn a_packet_that_does_not_fit_is_an_error_and_not_a_shorter_one() {
+        const EMSGSIZE: i32 = 90;
+        let (ours, theirs) = UnixDatagram::pair().expect("a pair of sockets");
+        for (sent, received) in [(8, Ok((8, 0))), (9, Err(EMSGSIZE))] {
+            theirs.send(&vec![1; sent]).expect("it is sent");
+            assert_eq!(super::receive(ours.as_raw_fd(), &mut [0; 8], &mut [-1; 16]), received);
+        }
+    }
 }

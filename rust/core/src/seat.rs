@@ -1,0 +1,214 @@
+//! What an environment needs of the kernel and not of an interpreter: its cgroups, its namespaces with a user of its own,
+//! an init, and the ends of its wires. A *seat* is made ahead of need; a process comes into it from the zygote.
+
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use coldframe_sys::child::record::{Kind, Record, Section};
+use coldframe_sys::child::serve;
+use coldframe_sys::program;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::cgroup::Cgroup;
+use crate::error::{Error, Result};
+use crate::plan::environment::Birth;
+use crate::plan::{GROUP_ID, USER_ID};
+use crate::process::{self, Lifelines};
+use crate::zygote::{Zygote, failure};
+
+/// How long the kernel may take to make one.
+const MAKING: Duration = Duration::from_secs(10);
+
+/// A seat, whether somebody is in it or not.
+#[derive(Debug)]
+pub struct Seat {
+    /// The host's process id of its init.
+    pub pid: Pid,
+    /// The same, for as long as it is held.
+    pub pidfd: OwnedFd,
+    /// Where questions go and answers come from.
+    pub control: OwnedFd,
+    /// Where its init reports.
+    pub channel: OwnedFd,
+    /// What is printed in it.
+    pub output: OwnedFd,
+    /// Readable when its memory runs out, where the kernel does not end it by itself.
+    pub alarm: Option<OwnedFd>,
+    /// Its cgroup.
+    pub cgroup: Cgroup,
+    /// The host user that it has, as root; 0 otherwise.
+    pub slot: u32,
+}
+
+/// A seat of which nothing came, to be ended, and why.
+pub type Lost = Box<(Seat, Error)>;
+
+/// A seat that is free.
+#[derive(Debug)]
+pub struct Free {
+    seat: Seat,
+    control: OwnedFd,
+    channel: OwnedFd,
+    output: OwnedFd,
+    birthplace: Option<OwnedFd>,
+    doors: Vec<OwnedFd>,
+}
+
+impl Free {
+    /// Has the zygote's init make one, and sees it through.
+    pub fn make(zygote: &Zygote, cgroup: Cgroup, slot: u32) -> Result<Self> {
+        let kept = cgroup.clone();
+        Self::try_make(zygote, cgroup, slot).inspect_err(|_| {
+            kept.kill();
+            let _ = kept.remove_within(Duration::from_secs(1));
+        })
+    }
+
+    fn try_make(zygote: &Zygote, cgroup: Cgroup, slot: u32) -> Result<Self> {
+        let failed = |e: io::Error| Error::kernel("making", "an environment", e);
+        let (control, far_control) = process::packet_pair().map_err(failed)?;
+        let (channel, far_channel) = process::packet_pair().map_err(failed)?;
+        // Kernels before 6.16 cannot; there the filter, which lets no socket linger, is what keeps a close from blocking.
+        let _ = coldframe_sys::host::refuse_descriptors(control.as_fd());
+        let (output, far_output) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
+        rustix::io::ioctl_fionbio(&output, true).map_err(|e| failed(e.into()))?;
+        // Credentials of what comes from the channel: the only word about a process id that is to be believed.
+        rustix::net::sockopt::set_socket_passcred(&channel, true).map_err(|e| failed(e.into()))?;
+        let alarm = cgroup.memory_alarm()?;
+        let (birthplace, doors) = (cgroup.birthplace()?, cgroup.doors()?);
+        let birth = zygote.birth();
+        zygote
+            .make_seat(birth.namespaces, &[far_channel.as_fd()])
+            .map_err(|e| Error::kernel("asking", "a zygote's init", e))?;
+        // Our own copies of the far ends keep the channel from hanging up.
+        let mut lifelines = zygote.lifelines();
+        let (_, pid) = hear(channel.as_fd(), Kind::Hello, birth, &lifelines)?;
+        let pidfd =
+            pidfd_open(pid, PidfdFlags::empty()).map_err(|e| Error::kernel("opening", "an environment's pidfd", e))?;
+        if slot != 0 {
+            map_users(pid, slot)?;
+        }
+        send(&channel, b"!", SendFlags::NOSIGNAL).map_err(|e| failed(e.into()))?;
+        lifelines.pidfds.push(pidfd.as_fd());
+        hear(channel.as_fd(), Kind::Seated, birth, &lifelines)?;
+        let seat = Seat { pid, pidfd, control, channel, output, alarm, cgroup, slot };
+        Ok(Self { seat, control: far_control, channel: far_channel, output: far_output, birthplace, doors })
+    }
+
+    /// Sends a child of the zygote into it.
+    pub fn enter(self, zygote: &Zygote) -> Result<Seat, Lost> {
+        self.fork(zygote, 0)
+    }
+
+    /// The same ahead of need: returns when the environment has rehearsed and waits for a function.
+    pub fn park(self, zygote: &Zygote) -> Result<Seat, Lost> {
+        let seat = self.fork(zygote, serve::PARK)?;
+        match hear(seat.channel.as_fd(), Kind::Parked, zygote.birth(), &zygote.lifelines()) {
+            Ok(_) => Ok(seat),
+            Err(e) => Err(Box::new((seat, e))),
+        }
+    }
+
+    fn fork(self, zygote: &Zygote, flags: u64) -> Result<Seat, Lost> {
+        let birth = zygote.birth();
+        let mut fds = vec![self.control.as_fd(), self.channel.as_fd(), self.output.as_fd(), self.seat.pidfd.as_fd()];
+        fds.push(self.birthplace.as_ref().map_or(self.control.as_fd(), AsFd::as_fd));
+        fds.extend(self.doors.iter().map(AsFd::as_fd));
+        let flags = flags | birth.joined | into_cgroup(self.birthplace.as_ref());
+        let request = program::encode_request(flags, &birth.park_program);
+        let born = zygote
+            .fork(&request, &fds)
+            .map_err(|e| Error::kernel("asking", "a zygote", e))
+            .and_then(|()| hear(self.seat.channel.as_fd(), Kind::Born, birth, &zygote.lifelines()));
+        match born {
+            Ok(_) => Ok(self.seat),
+            Err(e) => Err(Box::new((self.seat, e))),
+        }
+    }
+
+    /// The seat, of which only the end is wanted.
+    pub fn give_up(self) -> Seat {
+        self.seat
+    }
+}
+
+impl Seat {
+    /// Whether its init lives, and whoever is in it.
+    pub fn alive(&self) -> bool {
+        Lifelines { pidfds: vec![self.pidfd.as_fd()], sockets: vec![self.control.as_fd()] }.hold()
+    }
+
+    /// Ends it, with whoever is in it; false if it would not.
+    pub fn end(&self) -> bool {
+        self.cgroup.kill();
+        process::kill(self.pidfd.as_fd());
+        process::readable(self.pidfd.as_fd(), Duration::from_secs(2))
+            && self.cgroup.remove_within(Duration::from_secs(2)).is_ok()
+    }
+}
+
+fn into_cgroup(birthplace: Option<&OwnedFd>) -> u64 {
+    if birthplace.is_some() { serve::INTO_CGROUP } else { 0 }
+}
+
+/// Waits, for as long as those live who are to speak, for the next word, which should be of this kind: what it was, and
+/// the host's process id of who sent it.
+fn hear(channel: BorrowedFd<'_>, kind: Kind, birth: &Birth, lifelines: &Lifelines<'_>) -> Result<(Record, Pid)> {
+    let failed = |e: io::ErrorKind| Error::kernel("making", "an environment", io::Error::from(e));
+    let ended = || {
+        let source = io::Error::from(io::ErrorKind::UnexpectedEof);
+        Error::kernel("making", "an environment: its init or its zygote ended", source)
+    };
+    if !process::readable_while(channel, MAKING, lifelines) {
+        return Err(if lifelines.hold() { failed(io::ErrorKind::TimedOut) } else { ended() });
+    }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut bytes = [0; Record::LEN];
+    let got = recvmsg(channel, &mut [io::IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::DONTWAIT)
+        .map_err(|e| Error::kernel("making", "an environment", e))?;
+    let sender = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmCredentials(credentials) => Some(credentials.pid),
+        _ => None,
+    });
+    if got.bytes == 0 {
+        return Err(ended());
+    }
+    if let Some(e) = step_failure(&bytes[..got.bytes], birth, &[]) {
+        return Err(e);
+    }
+    let record = Record::from_bytes(&bytes[..got.bytes]).filter(|record| record.kind == kind as u32);
+    record.zip(sender).ok_or_else(|| failed(io::ErrorKind::InvalidData))
+}
+
+/// The step that a record reports as failed, if it does. `assign` is how the environment becomes its function's.
+pub fn step_failure(record: &[u8], birth: &Birth, assign: &[program::Step]) -> Option<Error> {
+    [
+        (Section::Init, &birth.seat[..]),
+        (Section::Last, &birth.init[..]),
+        (Section::Enter, &birth.enter[..]),
+        (Section::Park, &birth.park[..]),
+        (Section::Assign, assign),
+    ]
+    .into_iter()
+    .find_map(|(section, steps)| failure(record, section, steps))
+}
+
+/// Gives the environment's only user a host user of its own.
+fn map_users(pid: Pid, slot: u32) -> Result<()> {
+    let pid = pid.as_raw_nonzero();
+    for (file, content) in [
+        ("setgroups", "deny".to_owned()),
+        ("uid_map", format!("{USER_ID} {slot} 1")),
+        ("gid_map", format!("{GROUP_ID} {slot} 1")),
+    ] {
+        let path = format!("/proc/{pid}/{file}");
+        fs::write(&path, content).map_err(|e| Error::kernel("writing", path, e))?;
+    }
+    Ok(())
+}

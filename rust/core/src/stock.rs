@@ -1,0 +1,189 @@
+//! What is made ahead of need for one zygote: free seats, and parked environments. How much follows the demand.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::seat::{Free, Seat};
+
+/// Environments that are parked for one zygote at most.
+const MOST: usize = 32;
+/// Cold starts that come within this time cannot be waited for: each takes the stock down by one.
+const BURST: Duration = Duration::from_millis(100);
+/// For how long a burst is remembered.
+const MEMORY: Duration = Duration::from_secs(10);
+/// For how long one environment stays parked with no cold start at all.
+const REST: Duration = Duration::from_secs(600);
+
+/// The stock of one zygote.
+#[derive(Debug, Default)]
+pub struct Stock(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    seats: Vec<Free>,
+    parked: Vec<Seat>,
+    demand: Demand,
+}
+
+/// Bounds of a stock.
+#[derive(Clone, Copy, Debug)]
+pub struct Most {
+    /// Environments that may be parked.
+    pub parked: usize,
+    /// Seats that may be free.
+    pub seats: usize,
+}
+
+impl Default for Most {
+    fn default() -> Self {
+        Self { parked: MOST, seats: MOST }
+    }
+}
+
+/// What the stock lacks, or has too much of.
+#[derive(Debug)]
+pub enum Change {
+    /// Another seat.
+    Seat,
+    /// Another parked environment, in this seat if there is one.
+    Park(Option<Free>),
+    /// One less of this.
+    End(Seat),
+}
+
+impl Stock {
+    /// Notes that an environment is needed, and gives what there is for it: parked, or else a free seat.
+    pub fn take(&self, now: Instant) -> (Option<Seat>, Option<Free>) {
+        let mut inner = self.lock();
+        inner.demand.note(now);
+        // The last one parked is the one whose memory is most likely still in a cache.
+        let parked = inner.parked.pop();
+        let free = if parked.is_none() { inner.seats.pop() } else { None };
+        (parked, free)
+    }
+
+    /// The next change that brings the stock to what recent demand asks for.
+    pub fn change(&self, now: Instant, most: Most) -> Option<Change> {
+        let mut inner = self.lock();
+        let wanted = inner.demand.level(now);
+        let parked = wanted.min(most.parked);
+        // Where nothing may be parked, seats bear the whole of a burst.
+        let seats = if wanted == 0 { 0 } else { (wanted - parked).max(1).min(most.seats) };
+        if inner.parked.len() > parked {
+            return inner.parked.pop().map(Change::End);
+        }
+        if inner.seats.len() > seats {
+            return inner.seats.pop().map(|free| Change::End(free.give_up()));
+        }
+        if inner.parked.len() < parked {
+            return Some(Change::Park(inner.seats.pop()));
+        }
+        (inner.seats.len() < seats).then_some(Change::Seat)
+    }
+
+    /// Adds a seat.
+    pub fn add_seat(&self, seat: Free) {
+        self.lock().seats.push(seat);
+    }
+
+    /// Adds a parked environment.
+    pub fn add_parked(&self, seat: Seat) {
+        self.lock().parked.push(seat);
+    }
+
+    /// Environments that are parked.
+    pub fn parked(&self) -> usize {
+        self.lock().parked.iter().filter(|seat| seat.alive()).count()
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        let inner = self.lock();
+        inner.parked.is_empty() && inner.seats.is_empty()
+    }
+
+    /// All of it.
+    pub fn drain(&self) -> Vec<Seat> {
+        let mut inner = self.lock();
+        let mut all = std::mem::take(&mut inner.parked);
+        all.extend(std::mem::take(&mut inner.seats).into_iter().map(Free::give_up));
+        all
+    }
+
+    /// When demand will have fallen next, if it can fall.
+    pub fn next_look(&self, now: Instant) -> Option<Instant> {
+        let inner = self.lock();
+        let last = *inner.demand.recent.back()?;
+        let due = if inner.demand.recent.len() > 1 { last + MEMORY } else { last + REST };
+        Some(due.max(now + Duration::from_secs(1)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// When environments were needed lately.
+#[derive(Debug, Default)]
+struct Demand {
+    recent: VecDeque<Instant>,
+}
+
+impl Demand {
+    const KEPT: usize = 256;
+
+    fn note(&mut self, now: Instant) {
+        if self.recent.len() == Self::KEPT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(now);
+    }
+
+    /// How many environments should wait: as many as the largest burst of late took, and one as long as there is some
+    /// demand at all.
+    fn level(&mut self, now: Instant) -> usize {
+        while self.recent.len() > 1 && self.recent[0] + MEMORY < now {
+            self.recent.pop_front();
+        }
+        if self.recent.back().is_none_or(|&last| last + REST < now) {
+            self.recent.clear();
+            return 0;
+        }
+        let mut first = 0;
+        let burst = (0..self.recent.len()).map(|last| {
+            while self.recent[first] + BURST < self.recent[last] {
+                first += 1;
+            }
+            last - first + 1
+        });
+        burst.max().unwrap_or(0).min(MOST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn level(demand: &mut Demand, starts: &[u64], at: u64) -> usize {
+        let zero = Instant::now();
+        for &ms in starts {
+            demand.note(zero + Duration::from_millis(ms));
+        }
+        demand.level(zero + Duration::from_millis(at))
+    }
+
+    #[test]
+    fn the_stock_is_as_large_as_the_largest_recent_burst() {
+        assert_eq!(level(&mut Demand::default(), &[], 0), 0);
+        assert_eq!(level(&mut Demand::default(), &[0], 1), 1);
+        assert_eq!(level(&mut Demand::default(), &[0, 10, 20, 1000, 2000], 2000), 3);
+        assert_eq!(level(&mut Demand::default(), &(0..1000).collect::<Vec<_>>(), 1000), MOST);
+    }
+
+    #[test]
+    fn a_burst_is_forgotten_and_one_stays_until_nobody_comes() {
+        assert_eq!(level(&mut Demand::default(), &[0, 1, 2, 3], 20_000), 1);
+        assert_eq!(level(&mut Demand::default(), &[0, 1, 2, 3], 601_000), 0);
+    }
+}
