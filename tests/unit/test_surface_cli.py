@@ -29,7 +29,8 @@ def noise(event, context):
     print("\\x1b[31mred")
     return "😀"
 """
-QUANTILES = {"min", "p50", "p90", "p99", "max", "init_p50", "handler_p50", "rest_p50"}
+QUANTILES = {"min", "p50", "p90", "p99", "max", "phases_p50"}
+KINDS = {"first", "cold", "frozen", "warm"}
 
 
 @pytest.fixture
@@ -129,6 +130,8 @@ def test_invoke_with_json_of_a_failure(app):
         ["invoke", "app.handler", "--code", "APP", "--unknown"],
         ["bench", "app.handler", "--code", "APP", "--runs", "0"],
         ["bench", "app.handler", "--code", "APP", "--plot", "picture.txt"],
+        ["bench", "app.handler", "--code", "APP", "--compare", "/nowhere.json"],
+        ["bench", "app.handler", "--code", "APP", "--compare", "APP"],
         ["doctor", "now"],
     ],
     ids=lambda arguments: " ".join(arguments)[:60],
@@ -207,29 +210,59 @@ def test_doctor_agrees_with_a_strict_function(app):
 
 
 def test_bench_prints_a_table(app):
-    code, out, err = command("bench", "app.handler", "--code", app, "--runs", "3", "--memory", "1769")
+    code, out, err = command("bench", "app.handler", "--code", app, "--runs", "5", "--memory", "1769")
     assert (code, err) == (0, "")
-    lines = out.splitlines()
-    assert lines[0].split()[:2] == ["start", "runs"]
-    rows = {line.split()[0]: line.split()[1:] for line in lines[1:4]}
-    assert rows.keys() == {"first", "cold", "warm"}
+    head, *lines = out.partition("\n\n")[0].splitlines()
+    assert head.split() == ["start", "runs", "min", "p50", "p90", "p99", "max"]
+    rows = {line.split()[0]: line.split()[1:] for line in lines}
+    assert rows.keys() >= KINDS
     for row in rows.values():
-        assert row[0] == "3"
-        assert all(re.fullmatch(r"-?\d+\.\d+", value) for value in row[1:])
+        assert row[0] == "5"
+        assert all(re.fullmatch(r"\d+\.\d+", value) for value in row[1:])
     medians = {name: float(row[2]) for name, row in rows.items()}
-    assert medians["first"] > medians["cold"] > medians["warm"] > 0
+    assert medians["first"] > medians["cold"] > medians["frozen"] > 0
+    assert medians["cold"] > medians["warm"] > 0
 
 
-def test_bench_with_json(app):
+def test_bench_with_json_and_a_comparison(app, tmp_path):
     code, out, err = command("bench", "app.handler", "--code", app, "--runs", "2", "--json", "--event", "[1]")
     assert (code, err) == (0, "")
     told = json.loads(out)
     assert told["handler"] == "app.handler"
-    assert told["starts"].keys() == {"first", "cold", "warm"}
+    assert told["machine"]["isolation"]
+    assert told["starts"].keys() >= KINDS
+    assert not told["skipped"]
     for start in told["starts"].values():
-        assert start.keys() >= QUANTILES | {"runs", "samples"}
+        assert start.keys() >= QUANTILES | {"runs", "samples", "phases"}
         assert len(start["samples"]) == start["runs"] == 2
         assert start["min"] <= start["p50"] <= start["p90"] <= start["p99"] <= start["max"]
+        assert all(len(values) == 2 for values in start["phases"].values())
+    (tmp_path / "before.json").write_text(out)
+    arguments = ("bench", "app.handler", "--code", app, "--runs", "1", "--compare", str(tmp_path / "before.json"))
+    code, out, err = command(*arguments)
+    assert (code, err) == (0, "")
+    assert out.count("too few runs") == len(told["starts"])
+    assert "not alike, event_bytes: 3, now 2" in out
+
+
+def test_ctrl_c_in_a_bench_prints_what_was_measured(app):
+    running = subprocess.Popen(
+        [sys.executable, "-m", "coldframe", "bench", "app.handler", "--code", app, "--runs", "100000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    program, deadline = psutil.Process(running.pid), time.monotonic() + 20
+    seen = set()
+    while len(seen) < 6:  # inits of first starts that are over, and of one that goes on
+        assert time.monotonic() < deadline
+        seen |= {child.pid for child in program.children()}
+        time.sleep(0.005)
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=20)
+    assert (running.returncode, err) == (130, "")
+    assert re.search(r"^first +\d+ ", out, re.MULTILINE)
+    assert "interrupted: not all runs were made" in out
 
 
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is not None, reason="matplotlib is installed")

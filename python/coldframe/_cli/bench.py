@@ -1,199 +1,137 @@
-"""`coldframe bench`: first, cold and warm starts of one function, side by side.
-
-first is a host with nothing resident, so that even the interpreter has to start; cold is a new environment while a
-zygote is resident; warm is one that is used again. All are timed from the caller's side, by the wall clock around the
-call, and taken in turns, so that whatever else the machine does meets them alike.
-"""
+"""`coldframe bench`: first, cold, parked, frozen and warm starts of one function, side by side and phase by phase."""
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import json
-import math
 import sys
-import time
-from dataclasses import dataclass, field
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from coldframe._cli import plot
+from coldframe._cli import plot, record, table
 from coldframe._cli.arguments import add_function, function_options
+from coldframe._cli.measure import FailedInvocationError, Subject, measure
+from coldframe._cli.progress import Progress
+from coldframe._cli.statistics import Difference, compare
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable, Iterable
+    from coldframe._cli.record import Record
 
-    from coldframe import Function, Invocation
+_INTERRUPTED = 130
 
-_MOST_FIRST_RUNS = 5
-_BAR_WIDTH = 30
-_QUANTILES = {"min": 0.0, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+_DESCRIPTION = """\
+Measure what a call of a function costs, by the way in which its environment comes about:
 
+  first   nothing is there, even the interpreter has to start
+  cold    a new environment, forked from a resident zygote while the caller waits
+  parked  a new environment that was forked and isolated ahead of need
+  frozen  an environment that is used again, frozen in between (the default)
+  warm    an environment that is used again, not frozen: Host(freeze=False)
 
-@dataclass
-class Start:
-    """One kind of start: wall times in milliseconds, and what of them the reports account for."""
+Times are wall clock around the call, in milliseconds. First starts are measured at the beginning (a tenth of the
+runs, at least 5), all others in turns, each when the machine's environments are at rest. The second table says
+where the time went: the median of each phase, and in "rest" what no phase accounts for.
+"""
+_EPILOG = """\
+examples:
+  coldframe bench app.handler --code src --event '{"name": "Ada"}' --memory 1769
+  coldframe bench app.handler --code src --runs 200 --plot starts.svg
+  coldframe bench app.handler --code src --runs 200 --json > before.json
+  coldframe bench app.handler --code src --runs 200 --compare before.json
 
-    wall_ms: list[float] = field(default_factory=list)
-    init_ms: list[float] = field(default_factory=list)
-    handler_ms: list[float] = field(default_factory=list)
+The processor's share follows --memory, as in Lambda: at 128 MB a handler has 7% of one processor, at 1769 MB all of
+it.
 
-    def add(self, wall_ms: float, invocation: Invocation) -> None:
-        """Add one measurement."""
-        self.wall_ms.append(wall_ms)
-        self.init_ms.append(invocation.report.init_duration_ms or 0.0)
-        self.handler_ms.append(invocation.report.duration_ms)
+A comparison is of medians. The machine, too, is faster at one time than at another; so each run also measures how
+long /bin/true takes to start, and "adjusted" is the ratio by that. A start is called faster or slower when both the
+ratio and the adjusted one moved by 8% or more, and the 99% bootstrap interval of neither has 1 in it.
 
-    def summary(self) -> dict[str, float]:
-        """Return the quantiles of the wall time, by nearest rank, and the medians of its phases."""
-        rest = [wall - init - handler for wall, init, handler in zip(*self.columns(), strict=True)]
-        return {
-            **{name: quantile(self.wall_ms, part) for name, part in _QUANTILES.items()},
-            "init_p50": median(self.init_ms),
-            "handler_p50": median(self.handler_ms),
-            "rest_p50": median(rest),
-        }
-
-    def columns(self) -> tuple[list[float], list[float], list[float]]:
-        """Return the wall times, and of each the initialisation and the handler."""
-        return self.wall_ms, self.init_ms, self.handler_ms
+exit codes: 0 measured, whatever a comparison says; 1 an invocation failed or the host cannot do it; 2 the arguments
+are off; 130 after Ctrl-C, with what was measured so far printed.
+"""
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "bench",
-        help="measure first, cold and warm starts",
-        description="Measure first, cold and warm starts of a function side by side.",
+        help="measure first, cold, frozen and warm starts",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add_function(parser)
     parser.add_argument("--runs", type=int, default=20, metavar="N", help="measurements of each (default: %(default)s)")
     parser.add_argument("--plot", metavar="FILE", help="draw the measurements into a .png or .svg file")
+    parser.add_argument("--compare", metavar="FILE", help="compare with what an earlier run printed with --json")
     parser.set_defaults(run=run, parser=parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, print the table, and return 0; or 1 as soon as an invocation fails."""
+    """Measure, and print and draw what was found; return 0, 1 when an invocation failed, and 130 after Ctrl-C."""
     if arguments.runs < 1:
         arguments.parser.error("argument --runs: at least 1")
     if arguments.plot:
         plot.check(arguments.plot)
-    starts, failed = measure(arguments)
-    if failed is not None:
-        sys.stderr.write(failed.log)
-        print(f"coldframe: an invocation failed: {failed.error}", file=sys.stderr)
-        return 1
-    if arguments.json:
-        print(json.dumps(as_dict(arguments, starts), indent=2))
-    else:
-        print("\n".join(table(starts)))
-    if arguments.plot:
-        plot.draw(arguments.plot, arguments.handler, {name: start.wall_ms for name, start in starts.items()})
-    return 0
-
-
-def measure(arguments: argparse.Namespace) -> tuple[dict[str, Start], Invocation | None]:
-    """Return the measurements, or the first invocation that failed."""
-    from coldframe import Function, Host  # noqa: PLC0415 - not for --help
-
-    def make(host: Host, *, reuse: bool) -> Function:
-        options = function_options(arguments)
-        options["host"] = host
-        options["reuse"] = reuse
-        return Function(arguments.handler, arguments.code, **options)
-
-    starts = {"first": Start(), "cold": Start(), "warm": Start()}
-    first_runs = min(arguments.runs, _MOST_FIRST_RUNS)
-    progress = Progress(first_runs + 2 * arguments.runs)
+    earlier = record.read(arguments.compare) if arguments.compare else None
+    found = record.Record(arguments.handler, record.machine(), record.options(arguments))
     try:
-        for _ in range(first_runs):
-            with Host() as host, make(host, reuse=False) as function:
-                failed = _measure_one(function, arguments.event, starts["first"].add)
-            progress.step()
-            if failed:
-                return starts, failed
-        with Host() as host, make(host, reuse=False) as cold, make(host, reuse=True) as warm:
-            for function in (cold, warm):  # the zygote, and the environment that will be warm
-                if not (primed := function.invoke(arguments.event)).ok:
-                    return starts, primed
-            for _ in range(arguments.runs):
-                for name, function in (("cold", cold), ("warm", warm)):
-                    failed = _measure_one(function, arguments.event, starts[name].add)
-                    progress.step()
-                    if failed:
-                        return starts, failed
+        _measure(arguments, found)
+    except FailedInvocationError as failed:
+        sys.stderr.write(failed.invocation.log)
+        print(f"coldframe: an invocation failed: {failed}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        found.interrupted = True
+        if not found.measured():
+            print("coldframe: interrupted before anything was measured", file=sys.stderr)
+            return _INTERRUPTED
+    differences = _compare(found, earlier) if earlier else {}
+    if arguments.json:
+        print(json.dumps(as_dict(arguments, found, earlier, differences)))
+    else:
+        style = table.Style.of(sys.stdout)
+        print("\n".join(table.report(found, style)))
+        if earlier:
+            print()
+            print("\n".join(table.comparison(found, earlier, differences, style)))
+    if arguments.plot and found.interrupted:
+        print("coldframe: interrupted; no plot was drawn", file=sys.stderr)
+    elif arguments.plot:
+        plot.draw(arguments.plot, found, earlier, differences)
+    return _INTERRUPTED if found.interrupted else 0
+
+
+def as_dict(
+    arguments: argparse.Namespace, found: Record, earlier: Record | None, differences: dict[str, Difference]
+) -> dict[str, Any]:
+    """Return everything for other programs, each measurement and the comparison included."""
+    if earlier is None:
+        return found.as_dict()
+    comparison = {
+        "file": arguments.compare,
+        "unlike": found.unlike(earlier),
+        "starts": {kind: dataclasses.asdict(difference) for kind, difference in differences.items()},
+    }
+    return {**found.as_dict(), "comparison": comparison}
+
+
+def _measure(arguments: argparse.Namespace, found: Record) -> None:
+    """Fill `found`, with a bar for those who wait."""
+    subject = Subject(arguments.handler, arguments.code, function_options(arguments), arguments.event)
+    progress = Progress()
+    try:
+        measure(subject, arguments.runs, found, progress)
     finally:
         progress.clear()
-    return starts, None
 
 
-def quantile(samples: Iterable[float], part: float) -> float:
-    """Return the smallest sample that at least `part` of them do not exceed: one that was measured, not a guess."""
-    ordered = sorted(samples)
-    return ordered[max(math.ceil(part * len(ordered)), 1) - 1]
-
-
-def table(starts: dict[str, Start]) -> list[str]:
-    """Return the measurements as lines of text."""
-    summaries = {name: start.summary() for name, start in starts.items()}
-    names = next(iter(summaries.values())).keys()
-    phases = {"init_p50": "init", "handler_p50": "handler", "rest_p50": "rest"}
-    header = "".join(f"{phases.get(name, name):>10}" for name in names)
-    lines = [f"{'start':<8}{'runs':>6}{header}"]
-    lines += [
-        f"{start:<8}{len(starts[start].wall_ms):>6}" + "".join(f"{value:>10.3f}" for value in summary.values())
-        for start, summary in summaries.items()
-    ]
-    lines += ["", "milliseconds of wall clock around the call; init, handler and rest are the medians of its phases"]
-    return lines
-
-
-def as_dict(arguments: argparse.Namespace, starts: dict[str, Start]) -> dict[str, Any]:
-    """Return the measurements for other programs, every single one included."""
+def _compare(found: Record, earlier: Record) -> dict[str, Difference]:
+    """Return the differences between the kinds of start that both runs have."""
+    before = earlier.measured()
     return {
-        "handler": arguments.handler,
-        "memory_mb": arguments.memory,
-        "unit": "ms",
-        "starts": {
-            name: {"runs": len(start.wall_ms), **start.summary(), "samples": start.wall_ms}
-            for name, start in starts.items()
-        },
+        kind: compare(before[kind].samples, start.samples, (earlier.control, found.control))
+        for kind, start in found.measured().items()
+        if kind in before
     }
-
-
-class Progress:
-    """A bar on standard error, when that is a terminal."""
-
-    def __init__(self, total: int) -> None:
-        """Begin with none of `total` steps done."""
-        self._total = total
-        self._done = 0
-        self._shown = sys.stderr.isatty()
-
-    def step(self) -> None:
-        """Count one more, and draw."""
-        self._done += 1
-        if self._shown:
-            filled = _BAR_WIDTH * self._done // self._total
-            bar = "#" * filled + "." * (_BAR_WIDTH - filled)
-            print(f"\r[{bar}] {self._done}/{self._total}", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        """Take the bar away."""
-        if self._shown:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-
-def _measure_one(
-    function: Function,
-    event: Any,  # noqa: ANN401 - any JSON
-    add: Callable[[float, Invocation], None],
-) -> Invocation | None:
-    """Measure one invocation; return it when it failed."""
-    began = time.perf_counter()
-    invocation = function.invoke(event)
-    wall_ms = (time.perf_counter() - began) * 1000
-    if not invocation.ok:
-        return invocation
-    add(wall_ms, invocation)
-    return None
