@@ -64,13 +64,13 @@ def need(*, tool: str, why: str) -> str:
 
 
 def parked(host: coldframe.Host) -> Callable[[], None]:
-    """Return a wait until an environment of `host` is parked."""
+    """Return a wait until `host` has made ahead what recent demand asks for."""
 
-    def one_is_parked() -> bool:
-        """an environment is parked"""
-        return host.parked > 0
+    def wait() -> None:
+        if not (host._live().wait_for_stock(PATIENCE_S) and host.parked):
+            pytest.fail(f"waited {PATIENCE_S:g} s in vain until environments are parked")
 
-    return lambda: until(one_is_parked)
+    return wait
 
 
 def frozen(host: coldframe.Host) -> Callable[[], None]:

@@ -216,6 +216,8 @@ class Host:
     @property
     def parked(self) -> int:
         """How many environments wait for a function."""
+    def wait_for_stock(self, within_s: float) -> bool:
+        """Wait until as much is made ahead as recent demand asks for; False if that takes longer than `within_s` seconds."""
     def park_at_most(self, most: int | None, seats: int | None = None) -> None:
         """Bound, for comparisons, how many environments are parked for one zygote, and how many free seats are kept.
 

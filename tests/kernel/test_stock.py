@@ -1,6 +1,7 @@
 """What is made ahead of need: how much, and that it serves."""
 
 import time
+from pathlib import Path
 
 import pytest
 from conftest import burst, living, parked, parks, seats, stock, until
@@ -18,6 +19,12 @@ def handler(event, context):
     with open("/proc/self/uid_map") as file:
         return [event, file.read().split()[1]]
 """
+
+
+def locked_down(pid):
+    """Return whether a process has the system call filter: the last step of becoming a function's environment."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return "\nSeccomp:\t2" in status
 
 
 @pytest.fixture
@@ -65,6 +72,40 @@ def test_what_is_parked_serves_the_next_cold_start(make, new_host):
         assert new == init
         assert seats()[init] == {process}
         assert init not in parks(host), "and another is parked in its place"
+
+
+def test_a_function_that_comes_back_has_one_parked_that_is_its_own(make, new_host):
+    """It is the function's in everything but its code, of which nothing has run."""
+    host = new_host()
+    host._native.park_at_most(1, 1)
+    fn = make(ECHO, host=host, reuse=False)
+    fn(0)
+    assert not any(map(locked_down, parks(host).values())), "a first start tells nothing of a second"
+    fn(1)
+    assert host._native.wait_for_stock(10)
+    ((init, process),) = parks(host).items()
+    assert locked_down(process)
+    assert not [environment for environment in host.environments() if environment.pid == init], "it is nobody's yet"
+    invocation = fn.invoke(2)
+    assert (invocation.payload, invocation.report.start) == (2, "cold")
+    assert invocation.report.phases["isolate"] == 0.0
+    assert until(lambda: init not in seats())
+
+
+def test_what_is_parked_for_one_function_serves_no_other(make, new_host):
+    host = new_host()
+    host._native.park_at_most(1, 1)
+    fn = make(WHO, host=host, reuse=False)
+    fn(0)
+    fn(1)
+    assert host._native.wait_for_stock(10)
+    ((init, _),) = parks(host).items()
+    other = make(ECHO, host=host, name="other")
+    assert other(1) == 1
+    assert init not in {environment.pid for environment in host.environments()}
+    assert init in parks(host)
+    fn.close()
+    assert until(lambda: init not in seats()), "and it ends with its function"
 
 
 def test_a_function_that_fails_to_initialise_uses_one_up(make, new_host):

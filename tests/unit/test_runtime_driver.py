@@ -29,10 +29,12 @@ if TYPE_CHECKING:
 
 RUNTIME = Path(__file__).parents[2] / "python" / "coldframe" / "_runtime"
 REQUEST_ID = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
-INIT, INVOKE, READY, INIT_ERROR, RESPONSE, ERROR = 1, 2, 11, 12, 13, 14
+INIT, INVOKE, DESCRIBE, READY, INIT_ERROR, RESPONSE, ERROR, DESCRIBED = 1, 2, 3, 11, 12, 13, 14, 15
+AFTER_READY = 2**63
+"""Set in a deadline that counts from the moment at which the environment is ready."""
 HEADER = struct.Struct("<BxHIQ")
-HISTORY = struct.Struct("<QQQ")
-"""How the body of READY begins: when the process was forked and when it was assigned, how long the import took; ns."""
+HISTORY = struct.Struct("<4Q")
+"""How the body of READY begins: when the process was forked and assigned, how long the import took, the end; ns."""
 PACKET_BYTES = 65_536
 PATIENCE_S = 20
 
@@ -84,6 +86,9 @@ class Link:
     def wait(self) -> None:
         """Do what must be done while the environment works."""
 
+    def between(self) -> object:
+        """Do something when the environment knows what its function is, and before it is ordered to initialise."""
+
     def send(self, kind: int, body: bytes) -> None:
         self.token += 1
         self.socket.send(HEADER.pack(kind, 0, len(body), self.token) + body[: PACKET_BYTES - HEADER.size])
@@ -105,7 +110,16 @@ class Link:
         assert token == self.token
         return Answer(kind, token, body)
 
-    def init(self, handler: str, env: dict[str, str], *, known: bytes = b"", **more: Any) -> Answer | None:
+    def init(
+        self,
+        handler: str,
+        env: dict[str, str],
+        *,
+        known: bytes = b"",
+        described: bool = False,
+        with_it: bytes = b"",
+        **more: Any,
+    ) -> Answer | None:
         function = {
             "handler": handler,
             "env": env,
@@ -118,7 +132,14 @@ class Link:
             "log_stream_name": "2026/11/21/[$LATEST]0123456789abcdef0123456789abcdef",
             "invoked_function_arn": "arn:aws:lambda:us-east-1:000000000000:function:fn",
         }
-        self.send(INIT, json.dumps({**function, **more}).encode() + b"\0" + known)
+        description = json.dumps({**function, **more}).encode()
+        if described:
+            self.send(DESCRIBE, description)
+            assert self.receive() == Answer(DESCRIBED, self.token, b"")
+            self.between()
+            description = b""
+        order = description + b"\0" + known
+        self.send(INIT, struct.pack("<I", len(order)) + order + with_it)
         return self.receive()
 
     def invoke(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import struct
 import textwrap
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from test_runtime_driver import (
+    AFTER_READY,
     INIT_ERROR,
+    REQUEST_ID,
     RUNTIME,
     Driver,
     every_python,  # noqa: F401 - the fixture "python"
@@ -191,3 +194,37 @@ def test_the_rest_of_coldframe_explains_its_absence(tmp_path: Path) -> None:
         error = driver.fail()
         assert error["errorType"] == "AttributeError"
         assert error["errorMessage"].startswith("coldframe.Host cannot be used inside an execution environment")
+
+
+@pytest.mark.parametrize("described", [False, True])
+def test_an_event_may_come_with_the_order_to_initialise(tmp_path: Path, python: str, described: bool) -> None:
+    source = """
+    def handler(event, context):
+        return [event, context.aws_request_id, context.get_remaining_time_in_millis()]
+    """
+    with Driver(tmp_path, textwrap.dedent(source), python=python) as driver:
+        event_token, timeout_ns = 77, 60 * 10**9
+        head = REQUEST_ID.encode() + struct.pack("<QI", AFTER_READY | timeout_ns, 0)
+        driver.ready(described=described, with_it=struct.pack("<Q", event_token) + head + b'{"n": 1}')
+        driver.token = event_token
+        answer = driver.receive()
+        assert answer is not None
+        event, request_id, remaining_ms = answer.value
+        assert (event, request_id) == ({"n": 1}, REQUEST_ID)
+        assert 50_000 < remaining_ms <= 60_000, "counted from when the environment was ready"
+        assert driver.call(2)[0] == 2
+
+
+def test_what_the_function_is_may_come_ahead_of_the_order(tmp_path: Path, python: str) -> None:
+    """The handler is not imported before the order."""
+    source = "import os\nSEEN = os.environ['A'], os.path.exists('late')\ndef handler(event, context): return SEEN"
+    with Driver(tmp_path, source, python=python) as driver:
+        driver.between = (tmp_path / "late").touch
+        driver.ready(env={"A": "b"}, described=True)
+        assert driver.call() == ["b", True]
+
+
+def test_a_handler_that_fails_after_it_was_described_is_an_error(tmp_path: Path) -> None:
+    with Driver(tmp_path, "1 / 0") as driver:
+        answer = driver.start(described=True)
+        assert (answer.kind, answer.value["errorType"]) == (INIT_ERROR, "ZeroDivisionError")

@@ -25,7 +25,8 @@ CONTROL_FD = 3
 
 _REQUEST_ID_BYTES = 36
 _HEAD = struct.Struct("<QI")  # after the request id: the deadline, and how long the client context is
-_HISTORY = struct.Struct("<QQQ")  # ns: when the process began to run and was locked down, how long the import took
+_AFTER_READY = 2**63  # set in a deadline that counts from now on, since the event came before the environment was ready
+_HISTORY = struct.Struct("<4Q")  # ns: when the process began to run and was locked down, the import's time, the end
 _HEAD_BYTES = _REQUEST_ID_BYTES + _HEAD.size
 _TRACE_ID = "_X_AMZN_TRACE_ID"
 _TIME_ZONE = ":UTC"
@@ -81,8 +82,7 @@ class Environment:
         own, self._channel = self._channel, channel
         try:
             self._pid = _getpid()
-            self._initialise()
-            self._invoke()
+            self._invoke(self._initialise())
         finally:
             self._channel, self._function, self._handler = own, {}, None
             self._logs.begin("")
@@ -90,23 +90,32 @@ class Environment:
     def run(self) -> NoReturn:
         """Initialise, then answer invocations for ever."""
         self._pid = _getpid()
-        self._initialise()
+        self._invoke(self._initialise())
         while True:
             self._invoke()
 
-    def _initialise(self) -> None:
-        """Wait for INIT, become that function's environment, and import its handler."""
+    def _initialise(self) -> tuple[int, int, memoryview] | None:
+        """Become a function's environment, at INIT or a DESCRIBE that comes ahead of it, and import its handler.
+
+        Return the first event's message if that came with INIT.
+        """
         kind, token, body = self._channel.receive()
+        if kind == wire.DESCRIBE:
+            task, entries = self._become(bytes(body))
+            self._answer(wire.DESCRIBED, token, b"")
+            kind, token, body = self._channel.receive()
         if kind != wire.INIT:
             message = f"message {kind} came before INIT"
             raise wire.ProtocolError(message)
-        description, _, known = bytes(body).partition(b"\0")
-        self._function = unmarshal(description)
+        end = 4 + int.from_bytes(body[:4], "little")
+        description, _, known = bytes(body[4:end]).partition(b"\0")
         try:
-            task, entries = self._prepare()
+            if description:
+                task, entries = self._become(description)
             begun_ns = monotonic_ns()
             self._handler, bytecode = load(self._function["handler"], task, entries, known)
-            history = _HISTORY.pack(self.forked_ns, self.assigned_ns, monotonic_ns() - begun_ns)
+            ready_ns = monotonic_ns()
+            history = _HISTORY.pack(self.forked_ns, self.assigned_ns, ready_ns - begun_ns, ready_ns)
         except SystemExit as leaving:
             self._leave(leaving)
         except BaseException as error:  # noqa: BLE001 - whatever the user's module raises is the answer
@@ -114,6 +123,9 @@ class Environment:
             self._channel.receive()  # the supervisor ends the environment now
             _exit(1)
         self._answer(wire.READY, token, history if known else history + bytecode)
+        if end < len(body):
+            return wire.INVOKE, int.from_bytes(body[end : end + 8], "little"), body[end + 8 :]
+        return None
 
     def _look_like_lambdas(self) -> None:
         """Make the interpreter look as Lambda's does to a handler, as far as that is the same for every function."""
@@ -127,13 +139,13 @@ class Environment:
         sys.modules["__main__"] = ModuleType("__main__")
         inside.install()
 
-    def _prepare(self) -> tuple[str, Sequence[str]]:
+    def _become(self, description: bytes) -> tuple[str, Sequence[str]]:
         """Have the interpreter look as Lambda's does to this handler; return the folder of the code, and its names.
 
         All of it in one go, and in few steps: each object that is touched in a new environment, a function that is
         called among them, costs a page fault and a page.
         """
-        function = self._function
+        function = self._function = unmarshal(description)
         env = function["env"]
         putenv, data = os.putenv, os.environ._data  # type: ignore[attr-defined]  # noqa: SLF001 - a call for each costs more
         for name, value in env.items():
@@ -157,9 +169,9 @@ class Environment:
         forget_shadowed(shadowing, self._settled)
         return task, entries
 
-    def _invoke(self) -> None:
-        """Wait for an event, run the handler on it, and answer."""
-        kind, token, body = self._channel.receive()
+    def _invoke(self, message: tuple[int, int, memoryview] | None = None) -> None:
+        """Wait for an event, unless its message has come, run the handler on it, and answer."""
+        kind, token, body = message or self._channel.receive()
         if kind != wire.INVOKE:
             message = f"message {kind} came where INVOKE was due"
             raise wire.ProtocolError(message)
@@ -167,6 +179,8 @@ class Environment:
         self._logs.begin(request_id)
         try:
             deadline_ns, client_bytes = _HEAD.unpack_from(body, _REQUEST_ID_BYTES)
+            if deadline_ns >= _AFTER_READY:
+                deadline_ns += monotonic_ns() - _AFTER_READY
             start = _HEAD_BYTES + client_bytes
             client_context = bytes(body[_HEAD_BYTES:start]) if client_bytes else b""
             context = LambdaContext(request_id, deadline_ns, self._function, client_context)

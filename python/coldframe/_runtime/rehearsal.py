@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 _STAGE = os.path.dirname(__file__) + "/stage"  # noqa: PTH120 - no pathlib in here
 _MODULE = "rehearsed"
 _REQUEST_ID = b"00000000-0000-0000-0000-000000000000"
-_NEVER = (2**63).to_bytes(8, "little")
+_DEADLINE = (2**63 + 10**9).to_bytes(8, "little")  # as when an event comes before the environment is ready
 _EVENT = b'{"name": "Ada", "n": [1, 2.5, null, true], "nested": {"a": "b"}}'
-_HISTORY_BYTES = 24
+_HISTORY_BYTES = 32
 
 
 class Rehearsal:
@@ -34,7 +34,7 @@ class Rehearsal:
         self._script = _Script()
         function = _function()
         self._function = json.dumps(function).encode()
-        self._invocation = _REQUEST_ID + _NEVER + bytes(4) + _EVENT
+        self._invocation = _REQUEST_ID + _DEADLINE + bytes(4) + _EVENT
         self._variables = [name for name in function["env"] if name not in os.environ]
         self._path = list(sys.path)
 
@@ -42,7 +42,10 @@ class Rehearsal:
         """Run `times` times, as in an environment that is given its module's bytecode, or has to compile it."""
         for _ in range(times):
             known = self._script.bytecode if compiled else b""
-            self._script.messages = [(wire.INVOKE, self._invocation), (wire.INIT, self._function + b"\0" + known)]
+            order = self._function + b"\0" + known
+            self._script.messages = [
+                (wire.INIT, len(order).to_bytes(4, "little") + order + bytes(8) + self._invocation)
+            ]
             try:
                 self._environment.perform(self._script)
             finally:

@@ -14,10 +14,12 @@ from os import readv, write, writev
 
 INIT = 1
 INVOKE = 2
+DESCRIBE = 3
 READY = 11
 INIT_ERROR = 12
 RESPONSE = 13
 ERROR = 14
+DESCRIBED = 15
 
 HEADER = struct.Struct("<BxHIQ")
 PACKET_BYTES = 65_536

@@ -22,7 +22,8 @@ use crate::process;
 use crate::random;
 use crate::report::ended;
 use crate::seat::{self, Lost, Seat};
-use crate::wire::{Arrival, Incoming, Kind, Outgoing, PACKET};
+use crate::spec::MAX_PAYLOAD;
+use crate::wire::{self, Arrival, Incoming, Kind, Outgoing, PACKET};
 use crate::zygote::Zygote;
 
 /// Answers that follow one another within this time may be a burst,
@@ -65,6 +66,8 @@ impl Cause {
 pub enum State {
     /// It is being made and initialised.
     Init = 0,
+    /// Made ahead of need, it waits to be initialised.
+    Parked,
     /// It waits for an event.
     Ready,
     /// It has one.
@@ -80,6 +83,7 @@ impl State {
     pub fn name(self) -> &'static str {
         match self {
             Self::Init => "init",
+            Self::Parked => "parked",
             Self::Ready => "ready",
             Self::Busy => "busy",
             Self::Frozen => "frozen",
@@ -124,9 +128,12 @@ pub struct Environment {
     stopped: AtomicBool,
     /// Whether its quota is in force.
     settled: AtomicBool,
+    /// Whether it has been told what its function is.
+    described: AtomicBool,
     /// Of the last question that was asked.
     token: AtomicU64,
-    created: SystemTime,
+    /// Of an event that went with the order to initialise, and has not been asked about; or 0.
+    ahead: AtomicU64,
     /// Of its last time among the idle (`idle::Idle`).
     stay: AtomicU64,
     inner: Mutex<Inner>,
@@ -137,6 +144,7 @@ pub struct Environment {
 #[derive(Debug)]
 struct Inner {
     log: Log,
+    created: SystemTime,
     last_used: SystemTime,
     /// When it was last asked.
     usage: Usage,
@@ -154,8 +162,14 @@ struct Inner {
 
 impl Environment {
     /// Makes one of a seat with a process of the zygote in it, which is limited and told to lock itself down; the function's
-    /// code has not been touched yet.
-    pub fn create(seat: Seat, zygote: &Arc<Zygote>, function: &Arc<Function>, number: u64) -> Result<Self, Lost> {
+    /// code has not been touched yet. `state`: whether it is needed now, or parked.
+    pub fn create(
+        seat: Seat,
+        zygote: &Arc<Zygote>,
+        function: &Arc<Function>,
+        number: u64,
+        state: State,
+    ) -> Result<Self, Lost> {
         // While it locks itself down, its limits are put in force: nothing of the function's runs before it is told more, and
         // whoever helped it here does not count any more.
         let assigned = send(&seat.control, &function.assign_program, SendFlags::NOSIGNAL)
@@ -181,15 +195,17 @@ impl Environment {
             gauges: Gauges::default(),
             patience: Patience::default(),
             function: Arc::clone(function),
-            state: AtomicU8::new(State::Init as u8),
+            state: AtomicU8::new(state as u8),
             cause: AtomicU8::new(Cause::None as u8),
             stopped: AtomicBool::new(false),
             settled: AtomicBool::new(false),
+            described: AtomicBool::new(false),
             token: AtomicU64::new(random::number()),
-            created: now,
+            ahead: AtomicU64::new(0),
             stay: AtomicU64::new(0),
             inner: Mutex::new(Inner {
                 log,
+                created: now,
                 last_used: now,
                 usage: Usage::default(),
                 held: (0, 0),
@@ -204,6 +220,62 @@ impl Environment {
         })
     }
 
+    /// Tells it what its function is, ahead of need. None of the function's code runs.
+    pub fn describe(&self, backstop: Instant) -> Result<()> {
+        let reply = self.ask(Kind::Describe, &[&self.function.init], 0, backstop, &|| false)?;
+        if !matches!(reply, Reply::Answer(Kind::Described, _)) {
+            let source = io::Error::from(io::ErrorKind::UnexpectedEof);
+            return Err(self.setup_failure().unwrap_or_else(|| Error::kernel("parking", self.id.clone(), source)));
+        }
+        self.described.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Needed now, it is not parked any more; false if it has ended, or has something to say that nobody asked.
+    pub fn unpark(&self) -> bool {
+        let now = SystemTime::now();
+        let mut inner = self.lock();
+        (inner.created, inner.last_used) = (now, now);
+        drop(inner);
+        self.set_state(State::Init);
+        self.waits()
+    }
+
+    /// Whether it lives, and has nothing to say.
+    pub fn waits(&self) -> bool {
+        self.usable() && self.wait(true, Instant::now()).is_ok_and(|ready| ready.nothing())
+    }
+
+    /// Has it import its handler, and waits until it is ready. A small `event` goes with the order, so that it need not wait
+    /// for us in between (see `event_is_there`); it is asked about with `Kind::Invoke` as if it went then.
+    pub fn initialise(
+        &self,
+        event: Option<&[&[u8]; 3]>,
+        backstop: Instant,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Reply> {
+        let description: &[u8] = if self.described.load(Ordering::Acquire) { b"" } else { &self.function.init };
+        let bytecode = self.function.bytecode.get().map_or(&[][..], Vec::as_slice);
+        let len = ((description.len() + 1 + bytecode.len()) as u32).to_le_bytes();
+        let order: [&[u8]; 4] = [&len, description, b"\0", bytecode];
+        // Never 0.
+        let token = random::number() | 1;
+        if let Some(&[head, context, payload]) = event {
+            let token_bytes = token.to_le_bytes();
+            let both = [order[0], order[1], order[2], order[3], &token_bytes, head, context, payload];
+            if both.iter().map(|part| part.len()).sum::<usize>() <= wire::FIRST {
+                self.ahead.store(token, Ordering::Release);
+                return self.ask(Kind::Init, &both, MAX_PAYLOAD, backstop, interrupted);
+            }
+        }
+        self.ask(Kind::Init, &order, MAX_PAYLOAD, backstop, interrupted)
+    }
+
+    /// Whether it has an event that it was not asked about yet.
+    pub fn event_is_there(&self) -> bool {
+        self.ahead.load(Ordering::Acquire) != 0
+    }
+
     /// Sends a message and waits for its answer, keeping the output flowing meanwhile.
     ///
     /// Deadlines are the supervisor's: when one passes, the environment ends, and with it this wait. `backstop` bounds
@@ -216,11 +288,13 @@ impl Environment {
         backstop: Instant,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Reply> {
-        let token = random::number();
+        let ahead = if kind == Kind::Invoke { self.ahead.swap(0, Ordering::AcqRel) } else { 0 };
+        let sent = ahead != 0;
+        let token = if sent { ahead } else { random::number() };
         let mut talk = Talk {
             outgoing: Outgoing::new(kind, token, body),
             incoming: Incoming::new(token, self.token.swap(token, Ordering::AcqRel), most),
-            sent: false,
+            sent,
             // Taken rather than borrowed: `interrupted` may run code of the caller that invokes a function itself.
             buffer: BUFFER.take().unwrap_or_else(|| vec![0; PACKET].into_boxed_slice()),
         };
@@ -238,7 +312,7 @@ impl Environment {
     ) -> Result<Reply> {
         let failed = |e: io::Error| Error::kernel("talking to", self.id.clone(), e);
         // One that died while it was idle, or has something to say that nobody asked, is not given the event at all.
-        if self.state() != State::Init && !self.is_silent(talk).map_err(failed)? {
+        if !talk.sent && self.state() != State::Init && !self.is_silent(talk).map_err(failed)? {
             return Ok(Reply::Unready);
         }
         if self.thaw().is_err() {
@@ -246,7 +320,11 @@ impl Environment {
             return Ok(Reply::Unready);
         }
         talk.push(self.control.as_fd());
-        let meanwhile = if kind == Kind::Init { self.prepare() } else { self.settle() };
+        let meanwhile = match kind {
+            Kind::Init if self.described.load(Ordering::Acquire) => Ok(()),
+            Kind::Init | Kind::Describe => self.prepare(),
+            _ => self.settle(),
+        };
         // The cgroup of one that has just ended may be gone.
         meanwhile.or_else(|e| if process::readable(self.pidfd(), Duration::ZERO) { Ok(()) } else { Err(e) })?;
         if talk.sent && kind != Kind::Init && self.patience.is_worth_it() {
@@ -356,6 +434,11 @@ impl Environment {
         status
     }
 
+    /// What it was forked from.
+    pub fn zygote(&self) -> &Arc<Zygote> {
+        &self.zygote
+    }
+
     /// Whether it ended because its zygote did.
     pub fn lost_its_zygote(&self) -> bool {
         !self.zygote.alive()
@@ -380,6 +463,11 @@ impl Environment {
         }
         self.cgroup.kill();
         process::kill(self.pidfd.as_fd());
+    }
+
+    /// Waits for its end when it has been killed; false if that takes longer than it may.
+    pub fn ends(&self) -> bool {
+        process::readable(self.pidfd(), Duration::from_secs(1))
     }
 
     /// Why it was ended by us.
@@ -523,7 +611,7 @@ impl Environment {
     /// Its state.
     pub fn state(&self) -> State {
         let number = self.state.load(Ordering::Acquire);
-        [State::Init, State::Ready, State::Busy, State::Frozen]
+        [State::Init, State::Parked, State::Ready, State::Busy, State::Frozen]
             .into_iter()
             .find(|&s| s as u8 == number)
             .unwrap_or(State::Dead)
@@ -596,7 +684,8 @@ impl Environment {
 
     /// When it was made, and when it last served.
     pub fn times(&self) -> (SystemTime, SystemTime) {
-        (self.created, self.lock().last_used)
+        let inner = self.lock();
+        (inner.created, inner.last_used)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

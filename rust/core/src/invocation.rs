@@ -7,7 +7,8 @@ use crate::cgroup::Usage;
 use crate::environment::{Cause, Environment, Reply, last_words};
 use crate::error::{Error, Result};
 use crate::function::Function;
-use crate::pool::{Core, INIT_TIMEOUT, Made, Served};
+use crate::pool::Core;
+use crate::pool::make::{INIT_TIMEOUT, Made, Served};
 use crate::process;
 use crate::random;
 use crate::report::{self, Outcome, Report, Start, Verdict};
@@ -28,6 +29,18 @@ pub struct Call<'a> {
     pub wait: bool,
     /// Asked whenever a signal came: whether to give up.
     pub interrupted: &'a dyn Fn() -> bool,
+}
+
+/// Set in a deadline that is counted from the moment at which the environment is ready.
+const AFTER_READY: u64 = 1 << 63;
+
+impl Call<'_> {
+    /// What goes before the client context and the event: the request id, the deadline in nanoseconds of the monotonic clock,
+    /// and how long the client context is.
+    fn head(&self, request: &str, deadline_ns: u64) -> Vec<u8> {
+        let len = self.client_context.len() as u32;
+        [request.as_bytes(), &deadline_ns.to_le_bytes(), &len.to_le_bytes()].concat()
+    }
 }
 
 /// The handle by which an invocation is cancelled from elsewhere.
@@ -102,15 +115,17 @@ impl Core {
                 return Err(Error::Cancelled);
             }
             environment.note(|phases| phases.queue = Some(begun.elapsed()));
-            let served = Served { environment, init: None };
+            let served = Served { environment, init: None, begun: None };
             if let Some(outcome) = self.serve(&served, call, &request, timeout)? {
                 return Ok(outcome);
             }
         }
         let queue = Some(begun.elapsed());
+        let head = call.head(&request, AFTER_READY | timeout.as_nanos() as u64);
+        let event = [&head[..], call.client_context, call.event];
         // One that dies before it has seen the event is replaced, once.
         for _ in 0..2 {
-            match self.make(function, call.ticket, call.wait, call.interrupted)? {
+            match self.make(function, Some(&event), call.ticket, call.wait, call.interrupted)? {
                 Made::Ready(served) => {
                     served.environment.note(|phases| phases.queue = queue);
                     if let Some(outcome) = self.serve(&served, call, &request, timeout)? {
@@ -136,16 +151,10 @@ impl Core {
         timeout: Duration,
     ) -> Result<Option<Outcome>> {
         let environment = &served.environment;
-        let begun = Instant::now();
+        let begun = served.begun.unwrap_or_else(Instant::now);
         let deadline = self.supervisor().keep(environment, begun + timeout);
-        let deadline_ns = process::monotonic_ns() + timeout.as_nanos() as u64;
-        let body = [
-            request.as_bytes(),
-            &deadline_ns.to_le_bytes(),
-            &(call.client_context.len() as u32).to_le_bytes(),
-            call.client_context,
-            call.event,
-        ];
+        let head = call.head(request, process::monotonic_ns() + timeout.as_nanos() as u64);
+        let body = [&head[..], call.client_context, call.event];
         let backstop = begun + timeout + Duration::from_secs(5);
         let reply = environment.ask(Kind::Invoke, &body, MAX_PAYLOAD, backstop, call.interrupted);
         let duration = begun.elapsed();
@@ -191,7 +200,7 @@ impl Core {
     ) -> Result<()> {
         let mut ready = Vec::with_capacity(count);
         let result =
-            (0..count).try_for_each(|_| match self.make(function, &Ticket::default(), false, interrupted)? {
+            (0..count).try_for_each(|_| match self.make(function, None, &Ticket::default(), false, interrupted)? {
                 Made::Ready(served) => {
                     ready.push(served.environment);
                     Ok(())

@@ -59,11 +59,7 @@ impl Nursery {
     /// owner asked for is refused, one that was read off the code is left to be imported after the fork.
     pub fn zygote(&self, house: &House, function: &Function) -> Result<Arc<Zygote>> {
         loop {
-            let mut key = function.zygote.clone();
-            if function.spec.preload_auto {
-                let unfit = self.unfit.lock().unwrap_or_else(PoisonError::into_inner);
-                key.preload.retain(|name| !unfit.contains(name));
-            }
+            let key = self.key_of(function);
             let refused = match self.zygote_of(house, &key)? {
                 Ok(zygote) => return Ok(zygote),
                 Err(refused) => refused,
@@ -79,6 +75,22 @@ impl Nursery {
             }
             self.unfit.lock().unwrap_or_else(PoisonError::into_inner).extend(refused.into_keys());
         }
+    }
+
+    /// The function's zygote, if there is one that nobody has to wait for.
+    pub fn resident(&self, function: &Function) -> Option<Arc<Zygote>> {
+        let place = self.places.lock().unwrap_or_else(PoisonError::into_inner).get(&self.key_of(function)).cloned()?;
+        let zygote = place.zygote.try_lock().ok()?.clone();
+        zygote.filter(|zygote| zygote.serves())
+    }
+
+    fn key_of(&self, function: &Function) -> ZygoteKey {
+        let mut key = function.zygote.clone();
+        if function.spec.preload_auto {
+            let unfit = self.unfit.lock().unwrap_or_else(PoisonError::into_inner);
+            key.preload.retain(|name| !unfit.contains(name));
+        }
+        key
     }
 
     /// The zygote for this key, started if there is none that lives; or what it refused to preload, and why.

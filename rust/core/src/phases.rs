@@ -32,6 +32,8 @@ pub struct Said {
     pub assigned: u64,
     /// How long the import took.
     pub import: u64,
+    /// When it was ready.
+    pub ready: u64,
 }
 
 impl Said {
@@ -40,8 +42,9 @@ impl Said {
         let (forked, rest) = ready.split_first_chunk()?;
         let (assigned, rest) = rest.split_first_chunk()?;
         let (import, rest) = rest.split_first_chunk()?;
-        let [forked, assigned, import] = [forked, assigned, import].map(|word| u64::from_le_bytes(*word));
-        Some((Self { forked, assigned, import }, rest))
+        let (ready, rest) = rest.split_first_chunk()?;
+        let [forked, assigned, import, ready] = [forked, assigned, import, ready].map(|word| u64::from_le_bytes(*word));
+        Some((Self { forked, assigned, import, ready }, rest))
     }
 }
 
@@ -49,7 +52,7 @@ impl Phases {
     /// Notes how an environment came to be, from `begun` to `ready`. `said` is what it says of itself (see [`Said`]), which
     /// is believed as far as it can be; nothing: all of it was initialisation.
     pub fn initialised(&mut self, begun: u64, ready: u64, said: Option<Said>) {
-        let Some(Said { forked, assigned, import }) = said else {
+        let Some(Said { forked, assigned, import, .. }) = said else {
             self.initialise = Some(Duration::from_nanos(ready.saturating_sub(begun)));
             return;
         };
@@ -88,7 +91,7 @@ mod tests {
     fn an_environment_is_believed_no_more_than_was_seen() {
         let phases = |forked, assigned, import| {
             let mut phases = Phases::default();
-            phases.initialised(100, 200, Some(Said { forked, assigned, import }));
+            phases.initialised(100, 200, Some(Said { forked, assigned, import, ready: 0 }));
             let parts = [phases.fork, phases.isolate, phases.import, phases.initialise];
             parts.map(|part| part.expect("it happened").as_nanos())
         };
@@ -103,10 +106,10 @@ mod tests {
 
     #[test]
     fn what_it_says_comes_before_its_bytecode() {
-        let mut ready = [1_u64, 2, 3].map(u64::to_le_bytes).concat();
+        let mut ready = [1_u64, 2, 3, 4].map(u64::to_le_bytes).concat();
         ready.extend(b"code");
         let (said, bytecode) = Said::split(&ready).expect("it is long enough");
-        assert_eq!((said.forked, said.assigned, said.import, bytecode), (1, 2, 3, &b"code"[..]));
-        assert!(Said::split(&ready[..23]).is_none());
+        assert_eq!((said.forked, said.assigned, said.import, said.ready, bytecode), (1, 2, 3, 4, &b"code"[..]));
+        assert!(Said::split(&ready[..31]).is_none());
     }
 }

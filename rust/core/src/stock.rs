@@ -53,10 +53,19 @@ pub enum Change {
 }
 
 impl Stock {
-    /// Notes that an environment is needed, and gives what there is for it: parked, or else a free seat.
-    pub fn take(&self, now: Instant) -> (Option<Seat>, Option<Free>) {
+    /// Notes that an environment is needed.
+    pub fn note(&self, now: Instant) {
+        self.lock().demand.note(now);
+    }
+
+    /// Notes that one was needed which was made ahead for its function.
+    pub fn touch(&self, now: Instant) {
+        self.lock().demand.touch(now);
+    }
+
+    /// Gives what there is for an environment: parked, or else a free seat.
+    pub fn take(&self) -> (Option<Seat>, Option<Free>) {
         let mut inner = self.lock();
-        inner.demand.note(now);
         // The last one parked is the one whose memory is most likely still in a cache.
         let parked = inner.parked.pop();
         let free = if parked.is_none() { inner.seats.pop() } else { None };
@@ -66,10 +75,7 @@ impl Stock {
     /// The next change that brings the stock to what recent demand asks for.
     pub fn change(&self, now: Instant, most: Most) -> Option<Change> {
         let mut inner = self.lock();
-        let wanted = inner.demand.level(now);
-        let parked = wanted.min(most.parked);
-        // Where nothing may be parked, seats bear the whole of a burst.
-        let seats = if wanted == 0 { 0 } else { (wanted - parked).max(1).min(most.seats) };
+        let (parked, seats) = inner.wanted(now, most);
         if inner.parked.len() > parked {
             return inner.parked.pop().map(Change::End);
         }
@@ -97,6 +103,13 @@ impl Stock {
         self.lock().parked.iter().filter(|seat| seat.alive()).count()
     }
 
+    /// Whether there is all that recent demand asks for.
+    pub fn is_full(&self, now: Instant, most: Most) -> bool {
+        let mut inner = self.lock();
+        let (parked, seats) = inner.wanted(now, most);
+        inner.parked.len() >= parked && inner.seats.len() >= seats
+    }
+
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
         let inner = self.lock();
@@ -113,10 +126,7 @@ impl Stock {
 
     /// When demand will have fallen next, if it can fall.
     pub fn next_look(&self, now: Instant) -> Option<Instant> {
-        let inner = self.lock();
-        let last = *inner.demand.recent.back()?;
-        let due = if inner.demand.recent.len() > 1 { last + MEMORY } else { last + REST };
-        Some(due.max(now + Duration::from_secs(1)))
+        self.lock().demand.falls(now)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -124,30 +134,60 @@ impl Stock {
     }
 }
 
+impl Inner {
+    /// How many environments should be parked, and how many seats free.
+    fn wanted(&mut self, now: Instant, most: Most) -> (usize, usize) {
+        let wanted = self.demand.level(now);
+        let parked = wanted.min(most.parked);
+        // Where nothing may be parked, seats bear the whole of a burst.
+        let seats = if wanted == 0 { 0 } else { (wanted - parked).max(1).min(most.seats) };
+        (parked, seats)
+    }
+}
+
 /// When environments were needed lately.
 #[derive(Debug, Default)]
-struct Demand {
+pub struct Demand {
     recent: VecDeque<Instant>,
+    last: Option<Instant>,
 }
 
 impl Demand {
     const KEPT: usize = 256;
 
-    fn note(&mut self, now: Instant) {
+    /// Notes that one is needed.
+    pub fn note(&mut self, now: Instant) {
         if self.recent.len() == Self::KEPT {
             self.recent.pop_front();
         }
         self.recent.push_back(now);
+        self.last = Some(now);
+    }
+
+    /// Notes that one was needed for which there was another stock.
+    pub fn touch(&mut self, now: Instant) {
+        self.last = Some(now);
+    }
+
+    /// Whether there has been none lately.
+    pub fn is_none(&self) -> bool {
+        self.last.is_none()
+    }
+
+    /// When it will have fallen next, if it can fall.
+    pub fn falls(&self, now: Instant) -> Option<Instant> {
+        let due = self.recent.back().map_or_else(|| self.last.map(|last| last + REST), |&last| Some(last + MEMORY));
+        due.map(|due| due.max(now + Duration::from_secs(1)))
     }
 
     /// How many environments should wait: as many as the largest burst of late took, and one as long as there is some
     /// demand at all.
-    fn level(&mut self, now: Instant) -> usize {
-        while self.recent.len() > 1 && self.recent[0] + MEMORY < now {
+    pub fn level(&mut self, now: Instant) -> usize {
+        while self.recent.front().is_some_and(|&first| first + MEMORY < now) {
             self.recent.pop_front();
         }
-        if self.recent.back().is_none_or(|&last| last + REST < now) {
-            self.recent.clear();
+        if self.last.is_none_or(|last| last + REST < now) {
+            self.last = None;
             return 0;
         }
         let mut first = 0;
@@ -157,7 +197,7 @@ impl Demand {
             }
             last - first + 1
         });
-        burst.max().unwrap_or(0).min(MOST)
+        burst.max().unwrap_or(1).min(MOST)
     }
 }
 
@@ -185,5 +225,15 @@ mod tests {
     fn a_burst_is_forgotten_and_one_stays_until_nobody_comes() {
         assert_eq!(level(&mut Demand::default(), &[0, 1, 2, 3], 20_000), 1);
         assert_eq!(level(&mut Demand::default(), &[0, 1, 2, 3], 601_000), 0);
+    }
+
+    #[test]
+    fn what_another_stock_serves_keeps_one_and_makes_no_burst() {
+        let (zero, mut demand) = (Instant::now(), Demand::default());
+        for ms in 0..5 {
+            demand.touch(zero + Duration::from_millis(ms));
+        }
+        assert_eq!(demand.level(zero + Duration::from_secs(1)), 1);
+        assert_eq!(demand.level(zero + Duration::from_secs(601)), 0);
     }
 }

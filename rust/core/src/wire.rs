@@ -13,10 +13,14 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
-    /// To the environment: what the function is.
+    /// To the environment: the length (u32) of what follows first, which is what the function is, unless it knows already, a
+    /// zero byte, and the bytecode of its handler, if that is known; then there may be the token and the body of an
+    /// invocation, which so begins without a word from us in between.
     Init = 1,
     /// To the environment: an event.
     Invoke = 2,
+    /// To the environment, ahead of need: what the function is.
+    Describe = 3,
     /// From it: the function is initialised.
     Ready = 11,
     /// From it: the function could not be initialised.
@@ -25,11 +29,15 @@ pub enum Kind {
     Response = 13,
     /// From it: the handler failed.
     Error = 14,
+    /// From it: it knows what the function is.
+    Described = 15,
 }
 
 impl Kind {
     fn answer(number: u8) -> Option<Self> {
-        [Self::Ready, Self::InitError, Self::Response, Self::Error].into_iter().find(|&kind| kind as u8 == number)
+        [Self::Ready, Self::InitError, Self::Response, Self::Error, Self::Described]
+            .into_iter()
+            .find(|&kind| kind as u8 == number)
     }
 }
 
@@ -37,6 +45,8 @@ impl Kind {
 const HEADER: usize = 16;
 /// The largest packet.
 pub const PACKET: usize = 65_536;
+/// What of a body fits into the first.
+pub const FIRST: usize = PACKET - HEADER;
 
 /// A message on its way out.
 pub struct Outgoing<'a> {

@@ -1,6 +1,7 @@
 //! What was evicted, and why, for Python's logger `coldframe`.
 
-use coldframe_core::pool::{Core, Eviction};
+use coldframe_core::pool::Core;
+use coldframe_core::pool::room::Eviction;
 use pyo3::prelude::*;
 
 /// Writes a record of level DEBUG for every eviction since the last time.

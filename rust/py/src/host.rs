@@ -88,6 +88,11 @@ impl Host {
         self.lock().as_ref().map_or(0, |core| core.parked())
     }
 
+    fn wait_for_stock(&self, py: Python<'_>, within_s: f64) -> PyResult<bool> {
+        let core = self.core()?;
+        Ok(py.detach(|| core.wait_for_stock(Duration::from_secs_f64(within_s))))
+    }
+
     #[pyo3(signature = (most, seats = None))]
     fn park_at_most(&self, most: Option<usize>, seats: Option<usize>) -> PyResult<()> {
         let all = Most::default();

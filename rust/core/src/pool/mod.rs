@@ -1,0 +1,341 @@
+//! The owner of all environments of a process: makes, reuses, freezes, evicts and destroys them.
+
+pub mod ahead;
+pub mod make;
+pub mod room;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use self::ahead::Ahead;
+use self::room::Evictions;
+use crate::environment::{self, Cause, Environment, State as EnvironmentState};
+use crate::error::{Error, Result};
+use crate::eviction::Worth;
+use crate::function::Function;
+use crate::house::House;
+use crate::idle::Idle;
+use crate::keeper::Keeper;
+use crate::nursery::Nursery;
+use crate::spec::Spec;
+use crate::state::UIDS;
+use crate::stock::Most;
+use crate::supervisor::Supervisor;
+
+/// What an owner may decide.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Invocations in flight at once.
+    pub max_concurrency: usize,
+    /// Memory in use, in MiB; `None`: 80% of what the caller may use.
+    pub max_memory_mb: Option<u64>,
+    /// After which an idle environment is destroyed.
+    pub idle_timeout: Duration,
+    /// Whether idle environments are frozen.
+    pub freeze: bool,
+    /// How long after an answer.
+    pub freeze_after: Duration,
+    /// Whether the caller's other processes may be moved aside in its cgroup.
+    pub take: bool,
+}
+
+/// The owner. Everything ends with it.
+#[derive(Debug)]
+pub struct Core {
+    options: Options,
+    house: House,
+    nursery: Nursery,
+    supervisor: Arc<Supervisor>,
+    keeper: Arc<Keeper>,
+    /// What may be made ahead for one zygote, whatever the demand.
+    most: Mutex<Most>,
+    max_memory: u64,
+    pool: Mutex<Pool>,
+    evictions: Evictions,
+    room: Condvar,
+    next: AtomicU64,
+    closed: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Pool {
+    in_flight: usize,
+    /// Environments that are being made.
+    making: usize,
+    functions: HashMap<u64, Share>,
+    idle: Idle<Arc<Environment>>,
+    /// Host users, the one that has rested longest first.
+    slots: VecDeque<u32>,
+}
+
+/// What one function has of the pool.
+#[derive(Debug, Default)]
+struct Share {
+    function: Weak<Function>,
+    in_flight: u64,
+    alive: HashMap<u64, Arc<Environment>>,
+    ahead: Ahead,
+}
+
+impl Core {
+    /// Looks at the host, collects what dead owners left, and starts the supervisor.
+    pub fn new(options: Options) -> Result<Arc<Self>> {
+        let house = House::new(options.take)?;
+        let available = || house.groups.memory_available() / 5 * 4;
+        let max_memory = options.max_memory_mb.map_or_else(available, |mb| mb << 20);
+        let slots = house.zygote_user().map(|first| (1..UIDS).map(|n| first + n).collect());
+        let core = Arc::new(Self {
+            nursery: Nursery::new()?,
+            supervisor: Arc::new(Supervisor::new()?),
+            keeper: Arc::new(Keeper::new()?),
+            most: Mutex::default(),
+            max_memory,
+            pool: Mutex::new(Pool { slots: slots.unwrap_or_default(), ..Pool::default() }),
+            evictions: Evictions::default(),
+            room: Condvar::new(),
+            next: AtomicU64::new(1),
+            closed: AtomicBool::new(false),
+            options,
+            house,
+        });
+        core.supervisor.start(&core)?;
+        core.keeper.start(&core)?;
+        Ok(core)
+    }
+
+    /// Checks and reads a function.
+    pub fn function(&self, spec: Spec) -> Result<Arc<Function>> {
+        self.open()?;
+        let function = Arc::new(Function::new(spec, &self.house.facts, &self.house.store)?);
+        let share = Share { function: Arc::downgrade(&function), ..Share::default() };
+        self.lock().functions.insert(function.id, share);
+        Ok(function)
+    }
+
+    /// The supervisor.
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
+    }
+
+    /// Admits an invocation. `wait`: waits for room instead of refusing.
+    pub fn admit(
+        self: &Arc<Self>,
+        function: &Arc<Function>,
+        wait: bool,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Permit> {
+        let mut pool = self.lock();
+        loop {
+            self.open()?;
+            let reserved = function.spec.reserved_concurrency;
+            let of_function = pool.functions.get(&function.id).ok_or(Error::Closed("this function"))?.in_flight;
+            let full = if pool.in_flight >= self.options.max_concurrency {
+                Some(format!("{} invocations are in flight, which is max_concurrency", pool.in_flight))
+            } else {
+                reserved.filter(|&most| of_function >= most).map(|most| {
+                    format!(
+                        "{:?} has {of_function} invocations in flight and reserved_concurrency={most}",
+                        function.spec.name
+                    )
+                })
+            };
+            let Some(why) = full else { break };
+            if !wait {
+                return Err(Error::Throttled(format!("{why}; try again later, wait with map(), or raise the limit")));
+            }
+            drop(self.wait_for_room(pool));
+            // Asked without the lock: it may run code of the caller.
+            if interrupted() {
+                return Err(Error::Cancelled);
+            }
+            pool = self.lock();
+        }
+        pool.in_flight += 1;
+        if let Some(share) = pool.functions.get_mut(&function.id) {
+            share.in_flight += 1;
+        }
+        Ok(Permit { core: Arc::clone(self), function: function.id })
+    }
+
+    /// An idle environment of the function, if there is one.
+    pub fn reuse(&self, function: &Function) -> Option<Arc<Environment>> {
+        let mut pool = self.lock();
+        loop {
+            let environment = pool.idle.take(function.id)?;
+            if environment.usable() {
+                environment.set_state(EnvironmentState::Busy);
+                return Some(environment);
+            }
+        }
+    }
+
+    /// Takes an environment back after an invocation.
+    pub fn give_back(&self, environment: &Arc<Environment>) {
+        if self.closed.load(Ordering::Acquire) || !environment.function().spec.reuse || !environment.usable() {
+            // By another thread: the caller has its answer, and an end takes as long as one.
+            self.supervisor.condemn(environment);
+            return;
+        }
+        environment.set_state(EnvironmentState::Ready);
+        let now = Instant::now();
+        // In a burst the supervisor does it, when the burst is over.
+        let after = self.freeze_after(environment.answered(now));
+        if self.options.freeze && after.is_zero() && environment.freeze().is_err() {
+            environment.kill(Cause::Retired);
+            return;
+        }
+        let function = environment.function();
+        let freeze = (self.options.freeze && !after.is_zero()).then(|| now + after);
+        let worth = Worth { uses: environment.used(), cost: function.init_cost(), memory: environment.memory_held() };
+        let mut pool = self.lock();
+        if !pool.functions.contains_key(&function.id) {
+            // It was closed meanwhile.
+            drop(pool);
+            return environment.kill(Cause::Retired);
+        }
+        let stay = pool.idle.add(Arc::clone(environment), function.id, now, freeze, worth);
+        environment.set_stay(stay);
+        drop(pool);
+        self.supervisor.look(freeze.unwrap_or(now + self.options.idle_timeout));
+    }
+
+    /// How long after an answer an environment is frozen.
+    fn freeze_after(&self, burst: bool) -> Duration {
+        if burst { self.options.freeze_after.max(environment::BURST_OVER) } else { self.options.freeze_after }
+    }
+
+    /// Freezes and destroys what has been idle for long enough; tells when to look again.
+    pub fn retire_idle(&self, now: Instant) -> Option<Instant> {
+        let mut pool = self.lock();
+        let expired = pool.idle.expire(now, self.options.idle_timeout);
+        // Under the lock: none of them can be given an event meanwhile.
+        for environment in pool.idle.to_freeze(now) {
+            let _ = environment.freeze();
+        }
+        let next = pool.idle.next(self.options.idle_timeout);
+        drop(pool);
+        // Without the lock: each takes some writes to its cgroup.
+        for environment in expired {
+            environment.kill(Cause::Retired);
+        }
+        next
+    }
+
+    /// Forgets an environment that has died.
+    pub fn forget_environment(&self, environment: &Arc<Environment>) {
+        let mut pool = self.lock();
+        if let Some(share) = pool.functions.get_mut(&environment.function().id) {
+            share.alive.remove(&environment.number());
+            share.ahead.forget(environment.number());
+        }
+        pool.idle.remove(environment.stay());
+        drop(pool);
+        self.room.notify_all();
+        if environment.lost_its_zygote() {
+            // What else was made ahead of it is gone, too.
+            self.keeper.wake_at(Instant::now());
+        }
+    }
+
+    /// The host user can be given to another environment.
+    pub fn release_slot(&self, slot: u32) {
+        if slot != 0 {
+            // Not at the end: an id rests for as long as possible before it is used again.
+            self.lock().slots.push_back(slot);
+        }
+    }
+
+    /// Destroys a function's environments; it cannot be invoked any more.
+    pub fn close_function(&self, function: &Function) {
+        let mut pool = self.lock();
+        let share = pool.functions.remove(&function.id);
+        pool.idle.forget(function.id);
+        drop(pool);
+        for environment in share.into_iter().flat_map(|share| share.alive.into_values()) {
+            environment.kill(Cause::Retired);
+        }
+    }
+
+    /// Every environment that lives.
+    pub fn environments(&self) -> Vec<Arc<Environment>> {
+        let mut living = self.supervisor.living();
+        // Those are nobody's yet.
+        living.retain(|environment| environment.state() != EnvironmentState::Parked);
+        living
+    }
+
+    /// Destroys everything. False when something would not die within ten seconds; what is left of it is collected at
+    /// the next start.
+    pub fn close(&self) -> bool {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return true;
+        }
+        self.room.notify_all();
+        for environment in self.supervisor.living() {
+            environment.kill(Cause::Retired);
+        }
+        // Before anybody is waited for: whoever is making something in a zygote that does not answer is released by its end.
+        self.nursery.kill();
+        // Closed from its own thread, when that held the last reference: nobody is left to bury but the next start.
+        let clean = !self.supervisor.is_this_thread()
+            && self.wait_for_the_making()
+            && self.supervisor.wait_for_burials(Duration::from_secs(10));
+        self.lock().functions.clear();
+        self.give_up_stock();
+        // One that was being launched until now.
+        self.nursery.end();
+        self.keeper.stop();
+        self.supervisor.stop();
+        // What is left keeps its entry in our directory, by which the next start finds it.
+        let clean = self.house.groups.remove() && clean;
+        if clean {
+            self.house.state.remove();
+        }
+        clean
+    }
+
+    /// Whether it is closed.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    fn open(&self) -> Result<()> {
+        if self.is_closed() { Err(Error::Closed("this host")) } else { Ok(()) }
+    }
+
+    fn wait_for_room<'a>(&self, pool: MutexGuard<'a, Pool>) -> MutexGuard<'a, Pool> {
+        // Bounded, so that an interruption is noticed; whoever waits looks again.
+        self.room.wait_timeout(pool, Duration::from_millis(50)).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// The right to one invocation in flight.
+#[derive(Debug)]
+pub struct Permit {
+    core: Arc<Core>,
+    function: u64,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut pool = self.core.lock();
+        pool.in_flight -= 1;
+        if let Some(share) = pool.functions.get_mut(&self.function) {
+            share.in_flight -= 1;
+        }
+        drop(pool);
+        self.core.room.notify_one();
+    }
+}

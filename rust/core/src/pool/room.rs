@@ -1,0 +1,90 @@
+//! Room for environments: memory, at the cost of those that are idle.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::Core;
+use crate::environment::Cause;
+use crate::error::{Error, Result};
+
+/// Evictions that are kept until somebody asks for them.
+const MOST: usize = 1000;
+
+/// An environment that had to make room, and why it was this one.
+#[derive(Clone, Debug)]
+pub struct Eviction {
+    /// The environment's name.
+    pub environment: String,
+    /// Its function's.
+    pub function: String,
+    /// What was lacking, and how the one to go was chosen.
+    pub reason: String,
+}
+
+/// What was evicted and has not been told yet.
+#[derive(Debug, Default)]
+pub struct Evictions {
+    untold: Mutex<VecDeque<Eviction>>,
+    /// Whether there are any: asked after every invocation.
+    any: AtomicBool,
+}
+
+impl Evictions {
+    fn add(&self, eviction: Eviction) {
+        let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        if untold.len() == MOST {
+            untold.pop_front();
+        }
+        untold.push_back(eviction);
+        self.any.store(true, Ordering::Release);
+    }
+
+    fn take(&self) -> Vec<Eviction> {
+        if !self.any.swap(false, Ordering::AcqRel) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.untold.lock().unwrap_or_else(PoisonError::into_inner)).into()
+    }
+}
+
+impl Core {
+    /// Makes room for one more environment, at the cost of idle ones.
+    pub(super) fn make_memory_room(&self) -> Result<()> {
+        let _making = self.begin()?;
+        loop {
+            let used = self.house.groups.memory_used().unwrap_or(0);
+            if used <= self.max_memory {
+                return Ok(());
+            }
+            let full =
+                format!("environments use {} MiB of memory and max_memory_mb is {}", used >> 20, self.max_memory >> 20);
+            if !self.give_up_stock() && !self.evict_one(&full) && !self.see_one_off() {
+                return Err(Error::Throttled(format!("{full}; try again later, or raise it")));
+            }
+        }
+    }
+
+    /// Waits for the end of an environment that has been killed and still holds memory; false if there is none.
+    fn see_one_off(&self) -> bool {
+        let dying = self.supervisor.one_of_the_living(|environment| !environment.usable());
+        dying.is_some_and(|environment| environment.ends())
+    }
+
+    /// Destroys the idle environment that is worth least and waits until its memory is back; false if none is idle.
+    pub(super) fn evict_one(&self, lacking: &str) -> bool {
+        let Some((environment, reason)) = self.lock().idle.evict() else { return false };
+        self.evictions.add(Eviction {
+            environment: environment.id().to_owned(),
+            function: environment.function().spec.name.clone(),
+            reason: format!("{lacking}; {reason}"),
+        });
+        environment.kill(Cause::Retired);
+        environment.ends()
+    }
+
+    /// The evictions since this was last asked, the latest thousand of them at most.
+    pub fn evictions(&self) -> Vec<Eviction> {
+        self.evictions.take()
+    }
+}
