@@ -69,6 +69,9 @@ impl Groups {
                 layout::Home::Legacy(own) => {
                     let path = own.join(name);
                     make(&path)?;
+                    if controller == Controller::Memory {
+                        v1::forbid_swap(&path)?;
+                    }
                     Place::V1(path)
                 }
             };
