@@ -502,7 +502,7 @@ impl Core {
         for environment in pool.idle.to_freeze(now) {
             let _ = environment.freeze();
         }
-        let next = pool.idle.next(self.options.idle_timeout);
+        let next = pool.idle.next(self.options.idle_timeout, None);
         drop(pool);
         // Without the lock: each takes some writes to its cgroup.
         for environment in expired {
