@@ -221,6 +221,8 @@ class Host:
 
         `None`: as many as recent demand asks for.
         """
+    def reclaim_after(self, rest_s: float) -> None:
+        """Set, for comparisons, after how many seconds an environment that stands still gives memory back; first 30."""
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""

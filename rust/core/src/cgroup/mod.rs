@@ -7,6 +7,7 @@
 
 mod gauges;
 mod layout;
+mod reclaim;
 mod v1;
 mod v2;
 
