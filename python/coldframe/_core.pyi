@@ -217,12 +217,14 @@ class Host:
     def parked(self) -> int:
         """How many environments wait for a function."""
     def wait_for_stock(self, within_s: float) -> bool:
-        """Wait until as much is made ahead as recent demand asks for; False if that takes longer than `within_s` seconds."""
+        """Wait until what recent demand asks for is made ahead; False if that takes longer than `within_s` seconds."""
     def park_at_most(self, most: int | None, seats: int | None = None) -> None:
         """Bound, for comparisons, how many environments are parked for one zygote, and how many free seats are kept.
 
         `None`: as many as recent demand asks for.
         """
+    def reclaim_after(self, rest_s: float) -> None:
+        """Set, for comparisons, after how many seconds an environment that stands still gives memory back; first 30."""
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""

@@ -82,6 +82,8 @@ def test_nothing_is_swapped(make, group):
     swap = files.get("memory", Path("/-")) / "memory.memsw.limit_in_bytes"
     if swap.exists():
         assert int(swap.read_text()) == 128 << 20
+        # The sum of memory and swap is capped by that; that none of it is swap, by this.
+        assert files["memory"].joinpath("memory.swappiness").read_text() == "0\n"
     elif "memory" not in files and files["unified"].joinpath("memory.swap.max").exists():
         assert files["unified"].joinpath("memory.swap.max").read_text() == "0\n"
     else:

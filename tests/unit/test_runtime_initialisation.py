@@ -197,7 +197,7 @@ def test_the_rest_of_coldframe_explains_its_absence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("described", [False, True])
-def test_an_event_may_come_with_the_order_to_initialise(tmp_path: Path, python: str, described: bool) -> None:
+def test_an_event_may_come_with_the_order_to_initialise(tmp_path: Path, python: str, *, described: bool) -> None:
     source = """
     def handler(event, context):
         return [event, context.aws_request_id, context.get_remaining_time_in_millis()]

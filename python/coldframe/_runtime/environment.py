@@ -173,8 +173,8 @@ class Environment:
         """Wait for an event, unless its message has come, run the handler on it, and answer."""
         kind, token, body = message or self._channel.receive()
         if kind != wire.INVOKE:
-            message = f"message {kind} came where INVOKE was due"
-            raise wire.ProtocolError(message)
+            why = f"message {kind} came where INVOKE was due"
+            raise wire.ProtocolError(why)
         request_id = str(body[:_REQUEST_ID_BYTES], "ascii")
         self._logs.begin(request_id)
         try:

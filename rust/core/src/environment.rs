@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant, SystemTime};
 
 use coldframe_sys::child::record::{Kind as RecordKind, Record};
@@ -136,6 +136,8 @@ pub struct Environment {
     ahead: AtomicU64,
     /// Of its last time among the idle (`idle::Idle`).
     stay: AtomicU64,
+    /// Held as long as its memory is being taken back.
+    reclaiming: Mutex<()>,
     inner: Mutex<Inner>,
     // Last: environments live in pid namespaces below their zygote's, which has to outlive them.
     zygote: Arc<Zygote>,
@@ -203,6 +205,7 @@ impl Environment {
             token: AtomicU64::new(random::number()),
             ahead: AtomicU64::new(0),
             stay: AtomicU64::new(0),
+            reclaiming: Mutex::default(),
             inner: Mutex::new(Inner {
                 log,
                 created: now,
@@ -576,6 +579,25 @@ impl Environment {
         inner.held.0
     }
 
+    /// Has the kernel take back what memory it can as long as this stands still, at most so many bytes of it by swapping: the
+    /// memory that it held before and holds now, in bytes, unless there was nothing worth it.
+    pub fn reclaim(&self, swap: u64) -> Result<Option<(u64, u64)>> {
+        let _reclaiming = self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = || self.state() == State::Frozen && self.usable();
+        let before = self.cgroup.memory_used().unwrap_or(0);
+        let reclaimed = idle()
+            && self.cgroup.reclaim(self.function.spec.memory_mb << 20, swap, &idle).or_else(|e| {
+                // The cgroup of one that is being ended may be gone.
+                if self.usable() { Err(e) } else { Ok(false) }
+            })?;
+        if !reclaimed {
+            return Ok(None);
+        }
+        // What it holds after its next event is to be read anew: the most that it ever used will say nothing of that.
+        self.lock().held = (0, 0);
+        Ok(Some((before, self.cgroup.memory_used().unwrap_or(0))))
+    }
+
     /// The number of its last stay among the idle.
     pub fn stay(&self) -> u64 {
         self.stay.load(Ordering::Acquire)
@@ -603,9 +625,11 @@ impl Environment {
         inner.log.take()
     }
 
-    /// Removes its cgroup: false while something is still in there.
+    /// Removes its cgroup: false while something is still in there, or its memory is being taken back. The kernel would wait
+    /// for the end of that, and keep everybody from every cgroup meanwhile.
     pub fn remove_cgroup(&self) -> bool {
-        self.cgroup.remove().is_ok()
+        let quiet = self.reclaiming.try_lock();
+        !matches!(quiet, Err(TryLockError::WouldBlock)) && self.cgroup.remove().is_ok()
     }
 
     /// Its state.

@@ -78,6 +78,15 @@ impl Candidates {
         self.order.remove(&(priority, number));
     }
 
+    /// Notes what one holds now: its new priority.
+    pub fn weigh(&mut self, number: u64, before: Priority, memory: u64) -> Priority {
+        let Some(worth) = self.order.remove(&(before, number)) else { return before };
+        let lighter = Worth { memory, ..worth };
+        let priority = Priority(before.0 - worth.value() + lighter.value());
+        self.order.insert((priority, number), lighter);
+        priority
+    }
+
     /// Takes the one away that is to go.
     pub fn choose(&mut self) -> Option<(u64, Reason)> {
         let among = self.order.len();
@@ -159,6 +168,17 @@ mod tests {
         candidates.remove(1, priority);
         assert_eq!(order(&mut candidates), [2]);
         assert!(candidates.choose().is_none());
+    }
+
+    #[test]
+    fn what_has_become_lighter_keeps_the_clock_that_it_came_with() {
+        let mut candidates = Candidates::default();
+        candidates.add(1, worth(9, 1, 1));
+        candidates.choose();
+        let before = candidates.add(2, worth(4, 1, 4));
+        let after = candidates.weigh(2, before, 1 << 20);
+        assert_eq!((before.0.round(), after.0.round()), (10.0, 13.0));
+        assert_eq!(candidates.choose().map(|(number, reason)| (number, reason.worth)), Some((2, worth(4, 1, 1))));
     }
 
     #[test]

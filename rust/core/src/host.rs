@@ -40,6 +40,8 @@ pub struct Facts {
     pub cgroups: Layout,
     /// Whether system calls can be filtered.
     pub seccomp: bool,
+    /// Whether swap is to be used where there is some.
+    swap: bool,
     kernel: (u32, u32),
     namespaces: Result<(), String>,
 }
@@ -78,8 +80,30 @@ impl Facts {
             cgroups,
             kernel: kernel_version(),
             seccomp: seccomp_available() && !gone("seccomp"),
+            swap: !gone("swap"),
             namespaces,
         })
+    }
+
+    /// Swap that is free now, in bytes.
+    pub fn swap_free(&self) -> u64 {
+        let now = rustix::system::sysinfo();
+        if self.swap { now.freeswap as u64 * u64::from(now.mem_unit) } else { 0 }
+    }
+
+    /// Where the memory of environments that stand still can go.
+    fn room_for_pages(&self) -> String {
+        match (self.cgroups.missing(Controller::Memory), self.swap_free() >> 20) {
+            (Some(_), _) => {
+                "environments that stand still give no memory back: there is no memory controller".to_owned()
+            }
+            (None, 0) => {
+                "of environments that stand still, pages of files go; there is no swap for the others".to_owned()
+            }
+            (None, mb) => {
+                format!("of environments that stand still, pages of files go; the others have {mb} MiB of swap")
+            }
+        }
     }
 
     /// Every protection, in force or not.
@@ -149,6 +173,8 @@ impl Facts {
             .to_owned(),
             &self.delegation(),
         ));
+        // Nothing that protects, but good to know: it lacks nothing where it is not.
+        all.push(protection("cgroup.reclaim", true, self.room_for_pages(), ""));
         all
     }
 

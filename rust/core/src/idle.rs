@@ -15,6 +15,8 @@ pub struct Idle<T> {
     functions: HashMap<u64, Vec<u64>>,
     /// Those that are still to be frozen.
     thawed: BTreeSet<(Instant, u64)>,
+    /// The last one that was named as one to give its pages back.
+    rested: u64,
     candidates: Candidates,
 }
 
@@ -34,6 +36,7 @@ impl<T> Default for Idle<T> {
             stays: BTreeMap::new(),
             functions: HashMap::new(),
             thawed: BTreeSet::new(),
+            rested: 0,
             candidates: Candidates::default(),
         }
     }
@@ -87,11 +90,28 @@ impl<T> Idle<T> {
         due.iter().filter_map(|number| self.stays.get(number)).map(|stay| &stay.who).collect()
     }
 
-    /// When one will next have been idle for as long as this, or is to be frozen.
-    pub fn next(&self, idle: Duration) -> Option<Instant> {
-        let end = self.stays.first_key_value().map(|(_, stay)| stay.since + idle);
+    /// Those that have been idle for as long as this. They stay, and are not named again.
+    pub fn rested(&mut self, now: Instant, idle: Duration) -> Vec<&T> {
+        let later = self.stays.range(self.rested + 1..);
+        let due = later.take_while(|(_, stay)| stay.since + idle <= now);
+        due.inspect(|&(&number, _)| self.rested = number).map(|(_, stay)| &stay.who).collect()
+    }
+
+    /// When one is next to be frozen, or will have been idle for as long as `end`, or for as long as `rest` if there is
+    /// such a time.
+    pub fn next(&self, end: Duration, rest: Option<Duration>) -> Option<Instant> {
+        let end = self.stays.first_key_value().map(|(_, stay)| stay.since + end);
+        let later = self.stays.range(self.rested + 1..).next();
+        let rest = later.zip(rest).map(|((_, stay), rest)| stay.since + rest);
         let freeze = self.thawed.first().map(|(at, _)| *at);
-        [end, freeze].into_iter().flatten().min()
+        [end, rest, freeze].into_iter().flatten().min()
+    }
+
+    /// Notes what one holds that has given pages back, if its stay has not ended.
+    pub fn weigh(&mut self, number: u64, memory: u64) {
+        if let Some(stay) = self.stays.get_mut(&number) {
+            stay.priority = self.candidates.weigh(number, stay.priority, memory);
+        }
     }
 
     /// Ends a stay, if it has not ended yet.
@@ -139,7 +159,7 @@ mod tests {
         assert_eq!(idle.take(1), Some("c"));
         assert_eq!(idle.take_all(1), ["a"]);
         assert_eq!((idle.take(1), idle.take(2)), (None, Some("b")));
-        assert_eq!(idle.next(SECOND), None);
+        assert_eq!(idle.next(SECOND, Some(SECOND)), None);
     }
 
     #[test]
@@ -148,10 +168,10 @@ mod tests {
         for second in 0..4 {
             idle.add(second, u64::from(second % 2), now + SECOND * second, None, worth(1));
         }
-        assert_eq!(idle.next(SECOND * 10), Some(now + SECOND * 10));
+        assert_eq!(idle.next(SECOND * 10, None), Some(now + SECOND * 10));
         assert_eq!(idle.expire(now + SECOND * 11, SECOND * 10), [0, 1]);
         assert_eq!(idle.take(0), Some(2));
-        assert_eq!(idle.next(SECOND * 10), Some(now + SECOND * 13));
+        assert_eq!(idle.next(SECOND * 10, None), Some(now + SECOND * 13));
     }
 
     #[test]
@@ -159,7 +179,7 @@ mod tests {
         let (now, mut idle) = (Instant::now(), Idle::default());
         idle.add("late", 1, now, Some(now + SECOND * 2), worth(1));
         idle.add("early", 1, now, Some(now + SECOND), worth(1));
-        assert_eq!(idle.next(SECOND * 9), Some(now + SECOND));
+        assert_eq!(idle.next(SECOND * 9, None), Some(now + SECOND));
         assert_eq!(idle.to_freeze(now + SECOND), [&"early"]);
         assert!(idle.to_freeze(now + SECOND).is_empty());
         assert_eq!(idle.take_all(1), ["early", "late"]);
@@ -174,6 +194,32 @@ mod tests {
         }
         assert_eq!(idle.evict().map(|(who, _)| who), Some("b"));
         assert_eq!(idle.take_all(1), ["c", "a"]);
+        assert!(idle.evict().is_none());
+    }
+
+    #[test]
+    fn whoever_has_rested_is_named_once_in_every_stay() {
+        let (now, mut idle) = (Instant::now(), Idle::default());
+        for second in 0..3 {
+            idle.add(second, 1, now + SECOND * second, None, worth(1));
+        }
+        assert_eq!(idle.next(SECOND * 60, Some(SECOND * 9)), Some(now + SECOND * 9));
+        assert_eq!(idle.rested(now + SECOND * 10, SECOND * 9), [&0, &1]);
+        assert!(idle.rested(now + SECOND * 10, SECOND * 9).is_empty());
+        assert_eq!(idle.next(SECOND * 60, Some(SECOND * 9)), Some(now + SECOND * 11));
+        assert_eq!(idle.take_all(1), [2, 1, 0]);
+        idle.add(0, 1, now + SECOND * 20, None, worth(1));
+        assert_eq!(idle.rested(now + SECOND * 29, SECOND * 9), [&0], "another stay");
+    }
+
+    #[test]
+    fn whoever_holds_less_is_worth_more() {
+        let (now, mut idle) = (Instant::now(), Idle::default());
+        let numbers: Vec<u64> = ["a", "b"].into_iter().map(|who| idle.add(who, 1, now, None, worth(1))).collect();
+        idle.weigh(numbers[0], 1 << 19);
+        idle.weigh(99, 1);
+        assert_eq!(idle.evict().map(|(who, _)| who), Some("b"));
+        assert_eq!(idle.take(1), Some("a"));
         assert!(idle.evict().is_none());
     }
 

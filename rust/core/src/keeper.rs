@@ -1,4 +1,5 @@
-//! The thread that keeps the stocks: it makes seats and parks environments while nobody waits for them.
+//! The thread that keeps the stocks: it makes seats and parks environments while nobody waits for them. What is left of its
+//! time goes into taking memory back from environments that stand still.
 
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,7 +47,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// Has it look at the stocks at `at`, or earlier.
+    /// Has it look at what there is to do at `at`, or earlier.
     pub fn wake_at(&self, at: Instant) {
         self.alarm.no_later_than(at);
     }
@@ -64,6 +65,10 @@ impl Keeper {
             let Some(core) = core.upgrade().filter(|_| !self.stop.load(Ordering::Acquire)) else { return };
             if let Some(next) = core.restock() {
                 self.wake_at(next);
+            }
+            // One at a time: the stock is what others wait for.
+            if core.reclaim_next() {
+                self.wake_at(Instant::now());
             }
         }
     }

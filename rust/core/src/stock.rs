@@ -1,4 +1,5 @@
-//! What is made ahead of need for one zygote: free seats, and parked environments. How much follows the demand.
+//! What is made ahead of need for one zygote, whichever function will need it: free seats, and parked environments. How much
+//! follows the demand.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,25 +1,33 @@
-//! What was evicted, and why, for Python's logger `coldframe`.
+//! What was evicted or has given memory back, and why, for Python's logger `coldframe`.
 
 use coldframe_core::pool::Core;
 use coldframe_core::pool::room::Eviction;
+use coldframe_core::reclaim::Note;
 use pyo3::prelude::*;
 
-/// Writes a record of level DEBUG for every eviction since the last time.
+/// Writes a record of level DEBUG for everything since the last time, and one of level WARNING for what went wrong.
 pub fn tell(py: Python<'_>, core: &Core) {
-    let evictions = core.evictions();
-    if evictions.is_empty() {
+    let (evictions, notes) = (core.evictions(), core.reclaim().notes());
+    if evictions.is_empty() && notes.is_empty() {
         return;
     }
     // What is wrong with a program's logging is no reason for an invocation to fail.
-    if let Err(error) = log(py, &evictions) {
+    if let Err(error) = log(py, &evictions, &notes) {
         error.write_unraisable(py, None);
     }
 }
 
-fn log(py: Python<'_>, evictions: &[Eviction]) -> PyResult<()> {
+fn log(py: Python<'_>, evictions: &[Eviction], notes: &[Note]) -> PyResult<()> {
     let logger = py.import("logging")?.call_method1("getLogger", ("coldframe",))?;
     for Eviction { environment, function, reason } in evictions {
         logger.call_method1("debug", ("evicted environment %s of %s: %s", environment, function, reason))?;
+    }
+    for Note { environment, function, outcome } in notes {
+        let (level, what, why) = match outcome {
+            Ok(given) => ("debug", "reclaimed memory of environment %s of %s: %s", given.to_string()),
+            Err(error) => ("warning", "could not reclaim memory of environment %s of %s: %s", error.to_string()),
+        };
+        logger.call_method1(level, (what, environment, function, why))?;
     }
     Ok(())
 }

@@ -44,10 +44,6 @@ impl Host {
         freeze_after_ms: f64,
         cgroup: Option<&str>,
     ) -> PyResult<Self> {
-        let duration = |name: &str, seconds: f64| {
-            Duration::try_from_secs_f64(seconds)
-                .map_err(|_| to_python(Error::Configuration(format!("{name} is out of range; it must be 0 or more"))))
-        };
         let options = Options {
             max_concurrency,
             max_memory_mb,
@@ -101,6 +97,11 @@ impl Host {
         Ok(())
     }
 
+    fn reclaim_after(&self, rest_s: f64) -> PyResult<()> {
+        self.core()?.reclaim_after(duration("rest_s", rest_s)?);
+        Ok(())
+    }
+
     #[getter]
     fn closed(&self) -> bool {
         self.lock().as_ref().is_none_or(|core| core.is_closed())
@@ -109,7 +110,9 @@ impl Host {
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let core = self.lock().take();
         let Some(core) = core else { return Ok(()) };
-        if py.detach(|| core.close()) {
+        let clean = py.detach(|| core.close());
+        evictions::tell(py, &core);
+        if clean {
             return Ok(());
         }
         Err(to_python(Error::kernel(
@@ -124,6 +127,11 @@ impl Host {
         // Nothing of it is ours here: neither the environments nor the thread that watched them exist in this process.
         std::mem::forget(self.lock().take());
     }
+}
+
+fn duration(name: &str, seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| to_python(Error::Configuration(format!("{name} is out of range; it must be 0 or more"))))
 }
 
 #[pyfunction]

@@ -7,6 +7,7 @@
 
 mod gauges;
 mod layout;
+mod reclaim;
 mod v1;
 mod v2;
 
@@ -69,6 +70,9 @@ impl Groups {
                 layout::Home::Legacy(own) => {
                     let path = own.join(name);
                     make(&path)?;
+                    if controller == Controller::Memory {
+                        v1::forbid_swap(&path)?;
+                    }
                     Place::V1(path)
                 }
             };

@@ -20,6 +20,12 @@ pub(super) fn limit_memory(path: &Path, bytes: u64) -> Result<()> {
     Ok(())
 }
 
+/// Keeps the kernel from swapping what is below when the machine is short of memory: the limit on the sum of memory and
+/// swap does not, since swapping leaves the sum as it is. Cgroups made below inherit it.
+pub(super) fn forbid_swap(path: &Path) -> Result<()> {
+    write(&path.join("memory.swappiness"), "0")
+}
+
 pub(super) fn share_cpu(path: &Path, quota: Quota, vcpus: f64) -> Result<()> {
     write(&path.join("cpu.cfs_period_us"), &quota.period_us.to_string())?;
     // Kernel 5.14; without it there are no bursts.

@@ -19,6 +19,7 @@ use crate::house::House;
 use crate::idle::Idle;
 use crate::keeper::Keeper;
 use crate::nursery::Nursery;
+use crate::reclaim::{Due, Reclaim};
 use crate::spec::Spec;
 use crate::state::UIDS;
 use crate::stock::Most;
@@ -49,6 +50,7 @@ pub struct Core {
     nursery: Nursery,
     supervisor: Arc<Supervisor>,
     keeper: Arc<Keeper>,
+    reclaim: Reclaim,
     /// What may be made ahead for one zygote, whatever the demand.
     most: Mutex<Most>,
     max_memory: u64,
@@ -90,6 +92,7 @@ impl Core {
             nursery: Nursery::new()?,
             supervisor: Arc::new(Supervisor::new()?),
             keeper: Arc::new(Keeper::new()?),
+            reclaim: Reclaim::default(),
             most: Mutex::default(),
             max_memory,
             pool: Mutex::new(Pool { slots: slots.unwrap_or_default(), ..Pool::default() }),
@@ -198,7 +201,8 @@ impl Core {
         let stay = pool.idle.add(Arc::clone(environment), function.id, now, freeze, worth);
         environment.set_stay(stay);
         drop(pool);
-        self.supervisor.look(freeze.unwrap_or(now + self.options.idle_timeout));
+        let end = self.rest().map_or(self.options.idle_timeout, |rest| rest.min(self.options.idle_timeout));
+        self.supervisor.look(freeze.unwrap_or(now + end));
     }
 
     /// How long after an answer an environment is frozen.
@@ -214,13 +218,40 @@ impl Core {
         for environment in pool.idle.to_freeze(now) {
             let _ = environment.freeze();
         }
-        let next = pool.idle.next(self.options.idle_timeout);
+        let rest = self.rest();
+        let due: Vec<Due> =
+            rest.map_or_else(Vec::new, |rest| pool.idle.rested(now, rest).into_iter().map(Due::new).collect());
+        let next = pool.idle.next(self.options.idle_timeout, rest);
         drop(pool);
+        if !due.is_empty() {
+            self.reclaim.add(due);
+            self.keeper.wake_at(now);
+        }
         // Without the lock: each takes some writes to its cgroup.
         for environment in expired {
             environment.kill(Cause::Retired);
         }
         next
+    }
+
+    /// How long after an answer an environment gives memory back: only what is frozen does.
+    fn rest(&self) -> Option<Duration> {
+        self.options.freeze.then(|| self.options.freeze_after + self.reclaim.rest())
+    }
+
+    /// Who is to give memory back, and what came of it.
+    pub fn reclaim(&self) -> &Reclaim {
+        &self.reclaim
+    }
+
+    /// Swap that the host has free, in bytes.
+    pub fn swap_free(&self) -> u64 {
+        self.house.facts.swap_free()
+    }
+
+    /// Notes what an idle environment holds that has given memory back.
+    pub fn weigh(&self, stay: u64, memory: u64) {
+        self.lock().idle.weigh(stay, memory);
     }
 
     /// Forgets an environment that has died.
