@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use coldframe_sys::child::record::{Kind as RecordKind, Record};
@@ -116,6 +116,8 @@ pub struct Environment {
     output: OwnedFd,
     alarm: Option<OwnedFd>,
     cgroup: Cgroup,
+    /// Whether the cgroup is its own: after its end another environment may have it. Held by whoever writes to it.
+    owns_cgroup: RwLock<bool>,
     gauges: Gauges,
     patience: Patience,
     function: Arc<Function>,
@@ -178,6 +180,7 @@ impl Environment {
             output,
             alarm,
             cgroup,
+            owns_cgroup: RwLock::new(true),
             gauges: Gauges::default(),
             patience: Patience::default(),
             function: Arc::clone(function),
@@ -378,8 +381,26 @@ impl Environment {
         if first.is_err() && self.ended() {
             return;
         }
-        self.cgroup.kill();
+        let _ = self.with_cgroup(|cgroup| {
+            cgroup.kill();
+            Ok(())
+        });
         process::kill(self.pidfd.as_fd());
+    }
+
+    /// Does something to its cgroup, as long as that is its own.
+    fn with_cgroup(&self, work: impl FnOnce(&Cgroup) -> Result<()>) -> Result<()> {
+        let own = self.owns_cgroup.read().unwrap_or_else(PoisonError::into_inner);
+        if *own {
+            work(&self.cgroup)
+        } else {
+            Err(Error::kernel("using", self.id(), io::Error::from(io::ErrorKind::NotFound)))
+        }
+    }
+
+    /// Gives its cgroup up: from now on nothing is done to it in this environment's name.
+    pub fn leave_cgroup(&self) {
+        *self.owns_cgroup.write().unwrap_or_else(PoisonError::into_inner) = false;
     }
 
     /// Why it was ended by us.
@@ -398,12 +419,12 @@ impl Environment {
         self.settle()?;
         if self.cgroup.can_freeze() {
             let begun = Instant::now();
-            self.gauges.freeze(&self.cgroup, true)?;
+            self.with_cgroup(|cgroup| self.gauges.freeze(cgroup, true))?;
             self.stopped.store(true, Ordering::Release);
             self.set_state(State::Frozen);
             // Killed meanwhile: what version 1 has stopped would never take the signal.
             if self.cause() != Cause::None {
-                self.gauges.freeze(&self.cgroup, false)?;
+                self.with_cgroup(|cgroup| self.gauges.freeze(cgroup, false))?;
             }
             self.lock().phases.freeze = Some(begun.elapsed());
         }
@@ -413,7 +434,7 @@ impl Environment {
     fn thaw(&self) -> Result<()> {
         if self.stopped.swap(false, Ordering::AcqRel) {
             let begun = Instant::now();
-            self.gauges.freeze(&self.cgroup, false)?;
+            self.with_cgroup(|cgroup| self.gauges.freeze(cgroup, false))?;
             self.lock().phases.thaw = Some(begun.elapsed());
         }
         Ok(())
@@ -422,13 +443,13 @@ impl Environment {
     /// Makes ready what `settle` needs, at a moment when nobody waits for it.
     fn prepare(&self) -> Result<()> {
         self.usage();
-        self.cgroup.share_cpu(self.function.spec.vcpus())
+        self.with_cgroup(|cgroup| cgroup.share_cpu(self.function.spec.vcpus()))
     }
 
     /// Puts the CPU quota in force, once: initialisation ran at full speed, and what it used counts for no invocation.
     fn settle(&self) -> Result<()> {
         if !self.settled.swap(true, Ordering::AcqRel) {
-            self.cgroup.limit_cpu(Some(self.function.spec.vcpus()))?;
+            self.with_cgroup(|cgroup| cgroup.limit_cpu(Some(self.function.spec.vcpus())))?;
             self.usage();
         }
         Ok(())
@@ -513,6 +534,11 @@ impl Environment {
         let mut inner = self.lock();
         inner.last_used = SystemTime::now();
         inner.log.take()
+    }
+
+    /// Whether nothing in its life was out of the ordinary.
+    pub fn ended_well(&self) -> bool {
+        self.settled.load(Ordering::Acquire) && self.cause() == Cause::Retired && !self.out_of_memory()
     }
 
     /// Removes its cgroup: false while something is still in there.

@@ -383,7 +383,7 @@ impl Core {
             0
         };
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let cgroup = self.house.groups.create(&format!("e{number}"), self.house.zygote_user());
+        let cgroup = self.house.groups.lease(&format!("e{number}"), self.house.zygote_user());
         cgroup.and_then(|cgroup| Free::make(zygote, cgroup, slot)).inspect_err(|_| self.release_slot(slot))
     }
 
@@ -579,8 +579,24 @@ impl Core {
         self.room.notify_all();
     }
 
+    /// Lets go of what a dead environment had on this host; false if that is to be tried again.
+    pub fn bury(&self, environment: &Environment) -> bool {
+        environment.leave_cgroup();
+        let (cgroup, groups) = (environment.cgroup(), &self.house.groups);
+        let wanted = environment.ended_well() && !self.is_closed() && groups.wants(cgroup);
+        if wanted && !cgroup.is_empty() {
+            return false;
+        }
+        let kept = wanted && groups.keep(cgroup, environment.function().spec.vcpus());
+        if !kept && !environment.remove_cgroup() {
+            return false;
+        }
+        self.release_slot(environment.slot());
+        true
+    }
+
     /// The host user can be given to another environment.
-    pub fn release_slot(&self, slot: u32) {
+    fn release_slot(&self, slot: u32) {
         if slot != 0 {
             // Not at the end: an id rests for as long as possible before it is used again.
             self.lock().slots.push_back(slot);
@@ -625,6 +641,7 @@ impl Core {
         self.nursery.end();
         self.keeper.stop();
         self.supervisor.stop();
+        self.house.groups.remove_spares();
         // What is left keeps its entry in our directory, by which the next start finds it.
         let clean = self.house.groups.remove() && clean;
         if clean {

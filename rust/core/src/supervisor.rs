@@ -247,10 +247,7 @@ impl Supervisor {
             let ((_, id), Grave { environment, patience }) = entry.remove_entry();
             inner.burying = true;
             drop(inner);
-            let removed = environment.remove_cgroup();
-            if removed && let Some(core) = core.upgrade() {
-                core.release_slot(environment.slot());
-            }
+            let removed = core.upgrade().map_or_else(|| environment.remove_cgroup(), |core| core.bury(&environment));
             let mut inner = self.lock();
             inner.burying = false;
             if !removed {
