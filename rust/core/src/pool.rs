@@ -456,6 +456,7 @@ impl Core {
     /// Bounds what is made ahead for one zygote, for comparisons.
     pub fn make_ahead_at_most(&self, most: Most) {
         *self.most.lock().unwrap_or_else(PoisonError::into_inner) = most;
+        self.house.groups.keep_at_most(most.seats);
         self.keeper.wake_at(Instant::now());
     }
 
@@ -641,7 +642,7 @@ impl Core {
         self.nursery.end();
         self.keeper.stop();
         self.supervisor.stop();
-        self.house.groups.remove_spares();
+        self.house.groups.keep_at_most(0);
         // What is left keeps its entry in our directory, by which the next start finds it.
         let clean = self.house.groups.remove() && clean;
         if clean {

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Cgroup, Controller, Groups, Place, Quota, read_field, read_number, write};
@@ -18,12 +19,21 @@ const MOST: usize = 32;
 const MOST_LEFT: u64 = 1 << 20;
 
 /// Those that wait.
-#[derive(Debug, Default)]
-pub(super) struct Spares(Mutex<Vec<Cgroup>>);
+#[derive(Debug)]
+pub(super) struct Spares {
+    waiting: Mutex<Vec<Cgroup>>,
+    most: AtomicUsize,
+}
+
+impl Default for Spares {
+    fn default() -> Self {
+        Self { waiting: Mutex::default(), most: AtomicUsize::new(MOST) }
+    }
+}
 
 impl Spares {
     fn lock(&self) -> MutexGuard<'_, Vec<Cgroup>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -38,7 +48,7 @@ impl Groups {
     /// Whether the cgroup of an environment that has ended well is wanted.
     pub fn wants(&self, cgroup: &Cgroup) -> bool {
         let legacy = cgroup.places.values().all(|place| matches!(place, Place::V1(_)));
-        legacy && !cgroup.places.is_empty() && self.spares.lock().len() < MOST
+        legacy && !cgroup.places.is_empty() && self.spares.lock().len() < self.spares.most.load(Ordering::Relaxed)
     }
 
     /// Takes back the empty cgroup of an environment of `vcpus` that has ended without a kill for memory. False if it could
@@ -53,9 +63,14 @@ impl Groups {
         true
     }
 
-    /// Removes those that wait.
-    pub fn remove_spares(&self) {
-        for cgroup in std::mem::take(&mut *self.spares.lock()) {
+    /// Keeps no more than this from now on, or than is useful; those over it are removed.
+    pub fn keep_at_most(&self, most: usize) {
+        self.spares.most.store(most.min(MOST), Ordering::Relaxed);
+        let mut spares = self.spares.lock();
+        let kept = most.min(spares.len());
+        let over = spares.split_off(kept);
+        drop(spares);
+        for cgroup in over {
             let _ = cgroup.remove();
         }
     }
