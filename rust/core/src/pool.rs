@@ -463,6 +463,7 @@ impl Core {
     /// Takes an environment back after an invocation.
     pub fn give_back(&self, environment: &Arc<Environment>) {
         if self.closed.load(Ordering::Acquire) || !environment.function().spec.reuse || !environment.usable() {
+            environment.set_state(EnvironmentState::Ready);
             // By another thread: the caller has its answer, and an end takes as long as one.
             self.supervisor.condemn(environment);
             return;
@@ -688,7 +689,11 @@ impl Drop for Making<'_> {
 
 /// Waits for the end of an environment that has been killed; false if that takes longer than it may.
 fn ends(environment: &Environment) -> bool {
-    readable(environment.pidfd(), Duration::from_secs(1))
+    const SOON: Duration = Duration::from_millis(20);
+    readable(environment.pidfd(), SOON) || {
+        environment.lift_quota();
+        readable(environment.pidfd(), Duration::from_secs(1))
+    }
 }
 
 impl Drop for Core {

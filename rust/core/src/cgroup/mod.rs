@@ -282,8 +282,6 @@ impl Cgroup {
     /// Kills every process, also frozen ones, and also those that are being forked meanwhile. False where the kernel
     /// cannot do that in one step: then the death of the pid namespace's init has to do.
     pub fn kill(&self) -> bool {
-        // A throttled process dies slowly.
-        let _ = self.limit_cpu(None);
         let killed = self.unified.as_ref().is_some_and(|path| write(&path.join("cgroup.kill"), "1").is_ok());
         if let Some(path) = &self.freezer {
             // What version 1 froze does not take a signal.

@@ -111,9 +111,11 @@ impl Cgroup {
                     write(&path.join("memory.max_usage_in_bytes"), "0")?;
                 }
                 Controller::Pids => write(&path.join("pids.max"), "max")?,
-                // What the next one does before its function is known is not to be slower for the last one's. The quota was
-                // lifted by the kill.
-                Controller::Cpu => write(&path.join("cpu.shares"), "1024")?,
+                // What the next one does before its function is known is not to be slower for the last one's.
+                Controller::Cpu => {
+                    write(&path.join("cpu.shares"), "1024")?;
+                    self.limit_cpu(None)?;
+                }
             }
         }
         Ok(())
