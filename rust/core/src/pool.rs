@@ -628,7 +628,14 @@ impl Core {
             return true;
         }
         self.room.notify_all();
-        for environment in self.supervisor.living() {
+        let living = self.supervisor.living();
+        for environment in &living {
+            environment.retire();
+        }
+        // In one step where there is one; whoever is busy may have to be helped.
+        let killed = self.house.groups.kill();
+        for environment in living.iter().filter(|environment| !killed || environment.state() == EnvironmentState::Busy)
+        {
             environment.kill(Cause::Retired);
         }
         // Before anybody is waited for: whoever is making something in a zygote that does not answer is released by its end.

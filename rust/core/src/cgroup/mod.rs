@@ -177,6 +177,11 @@ impl Groups {
         least
     }
 
+    /// Kills every process of every cgroup below, as [`Cgroup::kill`] does.
+    pub fn kill(&self) -> bool {
+        self.unified.as_ref().is_some_and(|path| write(&path.join("cgroup.kill"), "1").is_ok())
+    }
+
     /// Removes what [`Groups::new`] made; the cgroups below have to be gone. False if something is left.
     pub fn remove(&self) -> bool {
         remove_all(self.paths()).is_ok()
