@@ -381,7 +381,7 @@ impl Environment {
         if first.is_err() && self.ended() {
             return;
         }
-        if self.state() == State::Busy {
+        if self.may_be_throttled() {
             self.lift_quota();
         }
         let _ = self.with_cgroup(|cgroup| {
@@ -391,8 +391,13 @@ impl Environment {
         process::kill(self.pidfd.as_fd());
     }
 
+    /// Whether it may have used its quota up: it is busy, or has done so before.
+    pub fn may_be_throttled(&self) -> bool {
+        self.state() == State::Busy || !self.lock().usage.throttled.is_zero()
+    }
+
     /// Lets it die as fast as it can: one that has used its quota up dies slowly. To set a quota takes the kernel a look at
-    /// all others, and one that waits for an event has hardly ever used its own up.
+    /// all others: not for those that wait for an event and never needed so much.
     pub fn lift_quota(&self) {
         if self.settled.load(Ordering::Acquire) {
             let _ = self.with_cgroup(|cgroup| cgroup.limit_cpu(None));

@@ -632,10 +632,9 @@ impl Core {
         for environment in &living {
             environment.retire();
         }
-        // In one step where there is one; whoever is busy may have to be helped.
+        // In one step where there is one; some may have to be helped.
         let killed = self.house.groups.kill();
-        for environment in living.iter().filter(|environment| !killed || environment.state() == EnvironmentState::Busy)
-        {
+        for environment in living.iter().filter(|environment| !killed || environment.may_be_throttled()) {
             environment.kill(Cause::Retired);
         }
         // Before anybody is waited for: whoever is making something in a zygote that does not answer is released by its end.
