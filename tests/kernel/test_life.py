@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -60,6 +61,16 @@ def frozen(environment):
     return Path(environment.cgroups["freezer"], "freezer.state").read_text() == "FROZEN\n"
 
 
+def deserted(cgroup):
+    """Whether a cgroup is gone or, where another environment is to have it, empty and without a limit."""
+    path = Path(cgroup)
+    limit = path / "memory.limit_in_bytes"
+    try:
+        return not (path / "cgroup.procs").read_text() and (not limit.exists() or int(limit.read_text()) > 1 << 60)
+    except OSError as error:
+        return error.errno in (errno.ENOENT, errno.ENODEV)
+
+
 def processor_ticks(pid):
     """Return the processor time of a process in hundredths of a second."""
     return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
@@ -109,7 +120,7 @@ def test_a_closed_function_has_no_environments_and_takes_no_events(make, host):
         inits = {environment.pid, *descendants(environment.pid)}
     assert until(lambda: not inits & set(descendants()))
     assert until(lambda: not host.environments())
-    assert not any(Path(path).exists() for path in environment.cgroups.values())
+    assert all(deserted(path) for path in environment.cgroups.values())
     with pytest.raises(coldframe.ColdframeError, match="closed"):
         fn()
 
@@ -226,7 +237,7 @@ def test_idle_environments_are_retired(make, new_host):
     assert until(lambda: not host.environments())
     assert 0.2 < time.monotonic() - begun < 1.5
     assert until(lambda: not Path(f"/proc/{environment.pid}").exists())
-    assert until(lambda: not any(Path(path).exists() for path in environment.cgroups.values()))
+    assert until(lambda: all(deserted(path) for path in environment.cgroups.values()))
     assert fn() == 1, "a new one"
 
 

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant, SystemTime};
 
 use coldframe_sys::child::record::{Kind as RecordKind, Record};
@@ -120,6 +120,8 @@ pub struct Environment {
     output: OwnedFd,
     alarm: Option<OwnedFd>,
     cgroup: Cgroup,
+    /// Whether the cgroup is its own: after its end another environment may have it. Held by whoever writes to it.
+    owns_cgroup: RwLock<bool>,
     gauges: Gauges,
     patience: Patience,
     function: Arc<Function>,
@@ -194,6 +196,7 @@ impl Environment {
             output,
             alarm,
             cgroup,
+            owns_cgroup: RwLock::new(true),
             gauges: Gauges::default(),
             patience: Patience::default(),
             function: Arc::clone(function),
@@ -464,13 +467,51 @@ impl Environment {
         if first.is_err() && self.ended() {
             return;
         }
-        self.cgroup.kill();
+        if self.may_be_throttled() {
+            self.lift_quota();
+        }
+        let _ = self.with_cgroup(|cgroup| {
+            cgroup.kill();
+            Ok(())
+        });
         process::kill(self.pidfd.as_fd());
     }
 
     /// Waits for its end when it has been killed; false if that takes longer than it may.
     pub fn ends(&self) -> bool {
-        process::readable(self.pidfd(), Duration::from_secs(1))
+        const SOON: Duration = Duration::from_millis(20);
+        process::readable(self.pidfd(), SOON) || {
+            self.lift_quota();
+            process::readable(self.pidfd(), Duration::from_secs(1))
+        }
+    }
+
+    /// Whether it may have used its quota up: it is busy, or has done so before.
+    pub fn may_be_throttled(&self) -> bool {
+        self.state() == State::Busy || !self.lock().usage.throttled.is_zero()
+    }
+
+    /// Lets it die as fast as it can: one that has used its quota up dies slowly. To set a quota takes the kernel a look at
+    /// all others: not for those that wait for an event and never needed so much.
+    pub fn lift_quota(&self) {
+        if self.settled.load(Ordering::Acquire) {
+            let _ = self.with_cgroup(|cgroup| cgroup.limit_cpu(None));
+        }
+    }
+
+    /// Does something to its cgroup, as long as that is its own.
+    fn with_cgroup(&self, work: impl FnOnce(&Cgroup) -> Result<()>) -> Result<()> {
+        let own = self.owns_cgroup.read().unwrap_or_else(PoisonError::into_inner);
+        if *own {
+            work(&self.cgroup)
+        } else {
+            Err(Error::kernel("using", self.id(), io::Error::from(io::ErrorKind::NotFound)))
+        }
+    }
+
+    /// Gives its cgroup up: from now on nothing is done to it in this environment's name.
+    pub fn leave_cgroup(&self) {
+        *self.owns_cgroup.write().unwrap_or_else(PoisonError::into_inner) = false;
     }
 
     /// Why it was ended by us.
@@ -489,12 +530,12 @@ impl Environment {
         self.settle()?;
         if self.cgroup.can_freeze() {
             let begun = Instant::now();
-            self.gauges.freeze(&self.cgroup, true)?;
+            self.with_cgroup(|cgroup| self.gauges.freeze(cgroup, true))?;
             self.stopped.store(true, Ordering::Release);
             self.set_state(State::Frozen);
             // Killed meanwhile: what version 1 has stopped would never take the signal.
             if self.cause() != Cause::None {
-                self.gauges.freeze(&self.cgroup, false)?;
+                self.with_cgroup(|cgroup| self.gauges.freeze(cgroup, false))?;
             }
             self.lock().phases.freeze = Some(begun.elapsed());
         }
@@ -504,7 +545,7 @@ impl Environment {
     fn thaw(&self) -> Result<()> {
         if self.stopped.swap(false, Ordering::AcqRel) {
             let begun = Instant::now();
-            self.gauges.freeze(&self.cgroup, false)?;
+            self.with_cgroup(|cgroup| self.gauges.freeze(cgroup, false))?;
             self.lock().phases.thaw = Some(begun.elapsed());
         }
         Ok(())
@@ -513,13 +554,13 @@ impl Environment {
     /// Makes ready what `settle` needs, at a moment when nobody waits for it.
     fn prepare(&self) -> Result<()> {
         self.usage();
-        self.cgroup.share_cpu(self.function.spec.vcpus())
+        self.with_cgroup(|cgroup| cgroup.share_cpu(self.function.spec.vcpus()))
     }
 
     /// Puts the CPU quota in force, once: initialisation ran at full speed, and what it used counts for no invocation.
     fn settle(&self) -> Result<()> {
         if !self.settled.swap(true, Ordering::AcqRel) {
-            self.cgroup.limit_cpu(Some(self.function.spec.vcpus()))?;
+            self.with_cgroup(|cgroup| cgroup.limit_cpu(Some(self.function.spec.vcpus())))?;
             self.usage();
         }
         Ok(())
@@ -625,11 +666,20 @@ impl Environment {
         inner.log.take()
     }
 
-    /// Removes its cgroup: false while something is still in there, or its memory is being taken back. The kernel would wait
-    /// for the end of that, and keep everybody from every cgroup meanwhile.
+    /// Whether nothing in its life was out of the ordinary.
+    pub fn ended_well(&self) -> bool {
+        self.settled.load(Ordering::Acquire) && self.cause() == Cause::Retired && !self.out_of_memory()
+    }
+
+    /// Whether its memory is being taken back. To remove its cgroup meanwhile would have the kernel wait for the end of that,
+    /// and keep everybody from every cgroup until then.
+    pub fn is_being_reclaimed(&self) -> bool {
+        matches!(self.reclaiming.try_lock(), Err(TryLockError::WouldBlock))
+    }
+
+    /// Removes its cgroup: false while something is still in there.
     pub fn remove_cgroup(&self) -> bool {
-        let quiet = self.reclaiming.try_lock();
-        !matches!(quiet, Err(TryLockError::WouldBlock)) && self.cgroup.remove().is_ok()
+        self.cgroup.remove().is_ok()
     }
 
     /// Its state.
@@ -648,9 +698,11 @@ impl Environment {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| (now != State::Dead as u8).then_some(state as u8));
     }
 
-    /// The supervisor saw its end, and is about to remove its cgroup.
+    /// The supervisor saw its end, and is about to remove its cgroup. What that counted is noted where somebody waits for
+    /// an answer, and asks.
     pub fn died(&self) {
-        let last = (self.measure(), self.measure_memory_kill());
+        let asked = matches!(self.state(), State::Init | State::Busy);
+        let last = if asked { (self.measure(), self.measure_memory_kill()) } else { (self.lock().usage, false) };
         self.lock().last = Some(last);
         self.gauges.close();
         self.set_state(State::Dead);

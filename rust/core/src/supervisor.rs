@@ -56,6 +56,9 @@ const GRACE: Duration = Duration::from_micros(200);
 const RETRY: Duration = Duration::from_millis(2);
 /// up to this.
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
+/// For how long the dead of a host that closes wait for the others: the end of a cgroup takes the kernel a look at what all
+/// those that live still have.
+const WAKE: Duration = Duration::from_secs(1);
 
 impl Supervisor {
     /// A supervisor that does not run yet.
@@ -214,14 +217,16 @@ impl Supervisor {
         let mut inner = self.lock();
         let Some(environment) = inner.watched.remove(&id) else { return };
         let grave = Grave { environment: Arc::clone(&environment), patience: RETRY };
-        inner.graves.insert((Instant::now(), id), grave);
+        let core = core.upgrade();
+        let wait = if core.as_ref().is_some_and(|core| core.is_closed()) { WAKE } else { Duration::ZERO };
+        inner.graves.insert((Instant::now() + wait, id), grave);
         drop(inner);
         let _ = epoll::delete(&self.epoll, environment.pidfd());
         if let Some(alarm) = environment.alarm() {
             let _ = epoll::delete(&self.epoll, alarm);
         }
         environment.died();
-        if let Some(core) = core.upgrade() {
+        if let Some(core) = core {
             core.forget_environment(&environment);
         }
     }
@@ -240,24 +245,21 @@ impl Supervisor {
     }
 
     fn bury(&self, core: &Weak<Core>) {
-        let now = Instant::now();
-        loop {
-            let mut inner = self.lock();
-            let Some(entry) = inner.graves.first_entry().filter(|entry| entry.key().0 <= now) else { break };
-            let ((_, id), Grave { environment, patience }) = entry.remove_entry();
-            inner.burying = true;
-            drop(inner);
-            let removed = environment.remove_cgroup();
-            if removed && let Some(core) = core.upgrade() {
-                core.release_slot(environment.slot());
-            }
-            let mut inner = self.lock();
-            inner.burying = false;
+        let mut inner = self.lock();
+        // When nobody is left to die, nobody waits.
+        let until = Instant::now() + if inner.watched.is_empty() { WAKE } else { Duration::ZERO };
+        let later = inner.graves.split_off(&(until, u64::MAX));
+        let due = std::mem::replace(&mut inner.graves, later);
+        inner.burying = true;
+        drop(inner);
+        for ((_, id), Grave { environment, patience }) in due {
+            let removed = core.upgrade().map_or_else(|| environment.remove_cgroup(), |core| core.bury(&environment));
             if !removed {
                 let next = Grave { environment, patience: (patience * 2).min(LONGEST_RETRY) };
-                inner.graves.insert((Instant::now() + patience, id), next);
+                self.lock().graves.insert((Instant::now() + patience, id), next);
             }
         }
+        self.lock().burying = false;
         self.buried.notify_all();
     }
 

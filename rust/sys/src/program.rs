@@ -16,6 +16,8 @@ pub enum Step {
     Bind { source: String, target: String, attributes: u64 },
     /// mount(2).
     Mount { source: String, target: String, kind: String, flags: u64, data: String },
+    /// umount(2).
+    Unmount { path: String },
     /// Makes the mount at `path` the root and lets go of the old one.
     Pivot { path: String },
     /// Names this uts namespace.
@@ -77,6 +79,7 @@ impl Step {
             Self::Symlink { .. } => "making a symbolic link",
             Self::Bind { .. } => "binding a host path",
             Self::Mount { .. } => "mounting a file system",
+            Self::Unmount { .. } => "taking a file system away",
             Self::Pivot { .. } => "changing the root",
             Self::Hostname { .. } => "setting the host name",
             Self::LoopbackUp => "bringing the loopback interface up",
@@ -111,6 +114,7 @@ impl Step {
             Self::MakeDir { path, .. }
             | Self::MakeFile { path, .. }
             | Self::Symlink { path, .. }
+            | Self::Unmount { path }
             | Self::Pivot { path }
             | Self::WriteFile { path, .. }
             | Self::Chdir { path }
@@ -130,6 +134,7 @@ impl Step {
             Self::Symlink { .. } => Code::Symlink,
             Self::Bind { .. } => Code::Bind,
             Self::Mount { .. } => Code::Mount,
+            Self::Unmount { .. } => Code::Unmount,
             Self::Pivot { .. } => Code::Pivot,
             Self::Hostname { .. } => Code::Hostname,
             Self::LoopbackUp => Code::LoopbackUp,
@@ -171,7 +176,7 @@ impl Step {
             Self::Symlink { target, path } => args(out, &[], &[target, path]),
             Self::Bind { source, target, attributes } => args(out, &[*attributes], &[source, target]),
             Self::Mount { source, target, kind, flags, data } => args(out, &[*flags], &[source, target, kind, data]),
-            Self::Pivot { path } | Self::Chdir { path } => args(out, &[], &[path]),
+            Self::Unmount { path } | Self::Pivot { path } | Self::Chdir { path } => args(out, &[], &[path]),
             Self::Hostname { name, domain } => args(out, &[], &[name, domain]),
             Self::WriteFile { path, content } => {
                 args(out, &[], &[path]);

@@ -8,6 +8,7 @@
 mod gauges;
 mod layout;
 mod reclaim;
+mod spares;
 mod v1;
 mod v2;
 
@@ -46,6 +47,7 @@ pub struct Groups {
     places: BTreeMap<Controller, Place>,
     freezer: Option<PathBuf>,
     memory: OnceLock<Option<File>>,
+    spares: spares::Spares,
 }
 
 impl Groups {
@@ -53,7 +55,13 @@ impl Groups {
     pub fn new(layout: &Layout, name: &str) -> Result<Self> {
         layout.make_room()?;
         let unified = layout.unified.as_ref().filter(|_| layout.unified_writable()).map(|own| own.join(name));
-        let mut groups = Self { unified, places: BTreeMap::new(), freezer: None, memory: OnceLock::new() };
+        let mut groups = Self {
+            unified,
+            places: BTreeMap::new(),
+            freezer: None,
+            memory: OnceLock::new(),
+            spares: spares::Spares::default(),
+        };
         if let Some(path) = &groups.unified {
             make(path)?;
         }
@@ -114,14 +122,8 @@ impl Groups {
             make(&path)?;
             Ok(path)
         };
-        let mut cgroup = Cgroup { unified: None, places: BTreeMap::new(), freezer: None };
-        if let Some(path) = &self.unified {
-            let path = below(path)?;
-            if let Some(uid) = zygote {
-                own_procs(&path, uid)?;
-            }
-            cgroup.unified = Some(path);
-        }
+        let mut cgroup = Cgroup { unified: None, places: BTreeMap::new(), freezer: None, prepared: None };
+        cgroup.unified = self.make_unified(name, zygote)?;
         for (&controller, place) in &self.places {
             let place = match place {
                 Place::V1(path) => Place::V1(below(path)?),
@@ -133,6 +135,15 @@ impl Groups {
             cgroup.freezer = Some(below(path)?);
         }
         Ok(cgroup)
+    }
+
+    fn make_unified(&self, name: &str, zygote: Option<u32>) -> Result<Option<PathBuf>> {
+        let Some(path) = self.unified.as_ref().map(|path| path.join(name)) else { return Ok(None) };
+        make(&path)?;
+        if let Some(uid) = zygote {
+            own_procs(&path, uid)?;
+        }
+        Ok(Some(path))
     }
 
     /// Lets `zygote` move its children below this process's cgroup of the version 2 tree.
@@ -170,6 +181,11 @@ impl Groups {
         least
     }
 
+    /// Kills every process of every cgroup below, as [`Cgroup::kill`] does.
+    pub fn kill(&self) -> bool {
+        self.unified.as_ref().is_some_and(|path| write(&path.join("cgroup.kill"), "1").is_ok())
+    }
+
     /// Removes what [`Groups::new`] made; the cgroups below have to be gone. False if something is left.
     pub fn remove(&self) -> bool {
         remove_all(self.paths()).is_ok()
@@ -182,6 +198,8 @@ pub struct Cgroup {
     unified: Option<PathBuf>,
     places: BTreeMap<Controller, Place>,
     freezer: Option<PathBuf>,
+    /// The quota that only has to be put in force, if it was used before (`Groups::keep`).
+    prepared: Option<Quota>,
 }
 
 impl Cgroup {
@@ -240,7 +258,11 @@ impl Cgroup {
     /// Weighs its CPU time by `vcpus`, and prepares the quota that they are.
     pub fn share_cpu(&self, vcpus: f64) -> Result<()> {
         match self.places.get(&Controller::Cpu) {
-            Some(Place::V1(path)) => v1::share_cpu(path, Quota::new(vcpus), vcpus),
+            Some(Place::V1(path)) => {
+                v1::weigh_cpu(path, vcpus)?;
+                let quota = Quota::new(vcpus);
+                if self.prepared == Some(quota) { Ok(()) } else { v1::prepare_quota(path, quota) }
+            }
             Some(Place::V2(path)) => v2::share_cpu(path, Quota::new(vcpus), vcpus),
             None => Ok(()),
         }
@@ -269,8 +291,6 @@ impl Cgroup {
     /// Kills every process, also frozen ones, and also those that are being forked meanwhile. False where the kernel
     /// cannot do that in one step: then the death of the pid namespace's init has to do.
     pub fn kill(&self) -> bool {
-        // A throttled process dies slowly.
-        let _ = self.limit_cpu(None);
         let killed = self.unified.as_ref().is_some_and(|path| write(&path.join("cgroup.kill"), "1").is_ok());
         if let Some(path) = &self.freezer {
             // What version 1 froze does not take a signal.

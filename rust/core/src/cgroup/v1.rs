@@ -26,10 +26,14 @@ pub(super) fn forbid_swap(path: &Path) -> Result<()> {
     write(&path.join("memory.swappiness"), "0")
 }
 
-pub(super) fn share_cpu(path: &Path, quota: Quota, vcpus: f64) -> Result<()> {
+pub(super) fn prepare_quota(path: &Path, quota: Quota) -> Result<()> {
     write(&path.join("cpu.cfs_period_us"), &quota.period_us.to_string())?;
     // Kernel 5.14; without it there are no bursts.
     let _ = write(&path.join("cpu.cfs_burst_us"), &quota.quota_us.to_string());
+    Ok(())
+}
+
+pub(super) fn weigh_cpu(path: &Path, vcpus: f64) -> Result<()> {
     let shares = (1024.0 * vcpus).clamp(2.0, 262_144.0) as u64;
     write(&path.join("cpu.shares"), &shares.to_string())
 }

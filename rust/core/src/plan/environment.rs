@@ -107,13 +107,14 @@ fn seat(identity: Identity, network: bool, again: &[Grant]) -> Vec<Step> {
     }
     steps.push(Step::Sync);
     steps.push(Step::SetIds { uid: USER_ID, gid: GROUP_ID, drop_groups: false });
-    steps.extend([Step::Setsid, Step::NewKeyring]);
+    // No keyring of its own: the kernel looks at all there are whenever one ends. It has that of its zygote's init.
+    steps.push(Step::Setsid);
     steps.push(Step::Hostname { name: "coldframe".into(), domain: "(none)".into() });
     if !network {
         steps.push(Step::LoopbackUp);
     }
     // Of its own: the kernel looks a setting of a user namespace up among those of all user namespaces that ever opened it
-    // through the same mount, one by one. The mount that hides most of it comes on top.
+    // through the same mount, one by one.
     steps.push(mount("proc", "/proc", "proc", NOSUID | NODEV | NOEXEC, ""));
     // A second layer below the filter: no namespaces inside this user namespace, and few watches, which are counted by user.
     for (name, most) in [
@@ -130,6 +131,8 @@ fn seat(identity: Identity, network: bool, again: &[Grant]) -> Vec<Step> {
     ] {
         steps.push(Step::WriteFile { path: format!("/proc/sys/user/{name}"), content: most.to_string() });
     }
+    // Its end, rather than a mount on top: what every memory cgroup of the host holds grows with the number of file systems.
+    steps.push(Step::Unmount { path: "/proc".into() });
     steps.push(proc("subset=pid,hidepid=invisible"));
     // Their sizes are a function's.
     steps.push(mount("tmp", "/tmp", "tmpfs", NOSUID | NODEV, "size=1m,nr_inodes=65536,mode=1777"));

@@ -59,7 +59,9 @@ impl Zygote<'_> {
             // Bound now, so that no environment has to write into the tables of its C library.
             envp: ["PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", "LD_BIND_NOW=1"].map(str::to_owned).to_vec(),
         });
-        [self.root.steps(), child, lock_down]
+        let mut first = vec![Step::NewKeyring];
+        first.extend(self.root.steps());
+        [first, child, lock_down]
     }
 
     /// No capability, none to be had, and as root another user.

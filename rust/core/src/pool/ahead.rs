@@ -214,6 +214,7 @@ impl Core {
     /// Bounds what is made ahead for one zygote or function, for comparisons.
     pub fn make_ahead_at_most(&self, most: Most) {
         *self.most.lock().unwrap_or_else(PoisonError::into_inner) = most;
+        self.house.groups.keep_at_most(most.seats);
         self.keeper.wake_at(Instant::now());
     }
 

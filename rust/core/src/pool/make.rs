@@ -244,7 +244,7 @@ impl Core {
             0
         };
         let number = self.next_number();
-        let cgroup = self.house.groups.create(&format!("e{number}"), self.house.zygote_user());
+        let cgroup = self.house.groups.lease(&format!("e{number}"), self.house.zygote_user());
         cgroup.and_then(|cgroup| Free::make(zygote, cgroup, slot)).inspect_err(|_| self.release_slot(slot))
     }
 

@@ -177,6 +177,7 @@ impl Core {
     /// Takes an environment back after an invocation.
     pub fn give_back(&self, environment: &Arc<Environment>) {
         if self.closed.load(Ordering::Acquire) || !environment.function().spec.reuse || !environment.usable() {
+            environment.set_state(EnvironmentState::Ready);
             // By another thread: the caller has its answer, and an end takes as long as one.
             self.supervisor.condemn(environment);
             return;
@@ -270,8 +271,27 @@ impl Core {
         }
     }
 
+    /// Lets go of what a dead environment had on this host; false if that is to be tried again.
+    pub fn bury(&self, environment: &Environment) -> bool {
+        if environment.is_being_reclaimed() {
+            return false;
+        }
+        environment.leave_cgroup();
+        let (cgroup, groups) = (environment.cgroup(), &self.house.groups);
+        let wanted = environment.ended_well() && !self.is_closed() && groups.wants(cgroup);
+        if wanted && !cgroup.is_empty() {
+            return false;
+        }
+        let kept = wanted && groups.keep(cgroup, environment.function().spec.vcpus());
+        if !kept && !environment.remove_cgroup() {
+            return false;
+        }
+        self.release_slot(environment.slot());
+        true
+    }
+
     /// The host user can be given to another environment.
-    pub fn release_slot(&self, slot: u32) {
+    fn release_slot(&self, slot: u32) {
         if slot != 0 {
             // Not at the end: an id rests for as long as possible before it is used again.
             self.lock().slots.push_back(slot);
@@ -304,7 +324,13 @@ impl Core {
             return true;
         }
         self.room.notify_all();
-        for environment in self.supervisor.living() {
+        let living = self.supervisor.living();
+        for environment in &living {
+            environment.retire();
+        }
+        // In one step where there is one; some may have to be helped.
+        let killed = self.house.groups.kill();
+        for environment in living.iter().filter(|environment| !killed || environment.may_be_throttled()) {
             environment.kill(Cause::Retired);
         }
         // Before anybody is waited for: whoever is making something in a zygote that does not answer is released by its end.
@@ -319,6 +345,7 @@ impl Core {
         self.nursery.end();
         self.keeper.stop();
         self.supervisor.stop();
+        self.house.groups.keep_at_most(0);
         // What is left keeps its entry in our directory, by which the next start finds it.
         let clean = self.house.groups.remove() && clean;
         if clean {

@@ -13,6 +13,7 @@ pub enum Code {
     Symlink,
     Bind,
     Mount,
+    Unmount,
     Pivot,
     Hostname,
     LoopbackUp,

@@ -74,6 +74,7 @@ fn take(code: Code, mut args: Args<'_>, context: &mut Context<'_>) -> Answer {
             let (source, target) = (string(&mut args)?, string(&mut args)?);
             sys::mount(source, target, string(&mut args)?, flags, string(&mut args)?)
         }
+        Code::Unmount => sys::unmount(string(&mut args)?),
         Code::Pivot => {
             sys::chdir(string(&mut args)?)?;
             sys::pivot_here()

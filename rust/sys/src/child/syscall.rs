@@ -279,6 +279,11 @@ pub fn mount(source: CStr<'_>, target: CStr<'_>, kind: CStr<'_>, flags: u64, dat
     call!(MOUNT, source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, data.as_ptr())
 }
 
+/// Takes the topmost mount at `path` away.
+pub fn unmount(path: CStr<'_>) -> Answer {
+    call!(UMOUNT2, path.as_ptr(), 0)
+}
+
 /// Sets mount attributes on the whole tree at `path` (kernel 5.12).
 pub fn mount_setattr(path: CStr<'_>, set: u64) -> Answer {
     let attr: [u64; 4] = [set, 0, 0, 0];
