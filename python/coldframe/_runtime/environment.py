@@ -23,10 +23,9 @@ if TYPE_CHECKING:
 
 CONTROL_FD = 3
 
-_REQUEST_ID_BYTES = 36
-_HEAD = struct.Struct("<QI")  # after the request id: the deadline, and how long the client context is
+_HEAD = struct.Struct("<36sQI")  # the request id, the deadline, and how long the client context is
 _HISTORY = struct.Struct("<QQQ")  # ns: when the process began to run and was locked down, how long the import took
-_HEAD_BYTES = _REQUEST_ID_BYTES + _HEAD.size
+_HEAD_BYTES = _HEAD.size
 _TRACE_ID = "_X_AMZN_TRACE_ID"
 _TIME_ZONE = ":UTC"
 _TASK = "/var/task"
@@ -85,7 +84,7 @@ class Environment:
             self._invoke()
         finally:
             self._channel, self._function, self._handler = own, {}, None
-            self._logs.begin("")
+            self._logs.request_id = ""
 
     def run(self) -> NoReturn:
         """Initialise, then answer invocations for ever."""
@@ -163,10 +162,9 @@ class Environment:
         if kind != wire.INVOKE:
             message = f"message {kind} came where INVOKE was due"
             raise wire.ProtocolError(message)
-        request_id = str(body[:_REQUEST_ID_BYTES], "ascii")
-        self._logs.begin(request_id)
+        identity, deadline_ns, client_bytes = _HEAD.unpack_from(body)
+        self._logs.request_id = request_id = identity.decode()
         try:
-            deadline_ns, client_bytes = _HEAD.unpack_from(body, _REQUEST_ID_BYTES)
             start = _HEAD_BYTES + client_bytes
             client_context = bytes(body[_HEAD_BYTES:start]) if client_bytes else b""
             context = LambdaContext(request_id, deadline_ns, self._function, client_context)
