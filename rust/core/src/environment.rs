@@ -31,6 +31,8 @@ const BURST_GAP: Duration = Duration::from_millis(1);
 const BURST: u32 = 8;
 /// After which time without an event a burst is over.
 pub const BURST_OVER: Duration = Duration::from_millis(10);
+/// For how much of an environment's work its counters may be left alone.
+const UNREAD: Duration = Duration::from_millis(1);
 /// After which a wait first looks for a signal that it has missed.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -140,6 +142,8 @@ struct Inner {
     last_used: SystemTime,
     /// When it was last asked.
     usage: Usage,
+    /// How long the invocations took after which it was not asked.
+    unread: Duration,
     /// The memory that it held, and the most that it had ever used, when the former was last read.
     held: (u64, u64),
     answered: Option<Instant>,
@@ -192,6 +196,7 @@ impl Environment {
                 log,
                 last_used: now,
                 usage: Usage::default(),
+                unread: Duration::ZERO,
                 held: (0, 0),
                 answered: None,
                 answers: 0,
@@ -204,19 +209,23 @@ impl Environment {
         })
     }
 
-    /// Sends a message and waits for its answer, keeping the output flowing meanwhile.
+    /// Sends a message and waits for its answer, keeping the output flowing meanwhile. The answer counts with `token`, which
+    /// nobody inside can guess before.
     ///
     /// Deadlines are the supervisor's: when one passes, the environment ends, and with it this wait. `backstop` bounds
-    /// the wait even if that went wrong. `interrupted` is asked whenever a signal came.
+    /// the wait even if that went wrong. With `timed`, a thaw is a phase of its own. `interrupted` is asked whenever a signal
+    /// came.
+    #[expect(clippy::too_many_arguments, reason = "a question, and what bounds the wait for its answer")]
     pub fn ask(
         &self,
         kind: Kind,
+        token: u64,
         body: &[&[u8]],
         most: usize,
         backstop: Instant,
+        timed: bool,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Reply> {
-        let token = random::number();
         let mut talk = Talk {
             outgoing: Outgoing::new(kind, token, body),
             incoming: Incoming::new(token, self.token.swap(token, Ordering::AcqRel), most),
@@ -224,7 +233,7 @@ impl Environment {
             // Taken rather than borrowed: `interrupted` may run code of the caller that invokes a function itself.
             buffer: BUFFER.take().unwrap_or_else(|| vec![0; PACKET].into_boxed_slice()),
         };
-        let reply = self.talk(&mut talk, kind, backstop, interrupted);
+        let reply = self.talk(&mut talk, kind, backstop, timed, interrupted);
         BUFFER.set(Some(talk.buffer));
         reply
     }
@@ -234,6 +243,7 @@ impl Environment {
         talk: &mut Talk<'_>,
         kind: Kind,
         backstop: Instant,
+        timed: bool,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Reply> {
         let failed = |e: io::Error| Error::kernel("talking to", self.id.clone(), e);
@@ -241,7 +251,12 @@ impl Environment {
         if self.state() != State::Init && !self.is_silent(talk).map_err(failed)? {
             return Ok(Reply::Unready);
         }
-        if self.thaw().is_err() {
+        if !timed {
+            // What it finds when it wakes up wakes it once instead of twice. How long the thaw took is lost in that: most often
+            // it runs at once, on this CPU.
+            talk.push(self.control.as_fd());
+        }
+        if self.thaw(timed).is_err() {
             // It has just ended, has seen nothing, and its cgroup is gone.
             return Ok(Reply::Unready);
         }
@@ -303,10 +318,9 @@ impl Environment {
 
     /// Whether it waits, as it should. Second answers to its last question are thrown away.
     fn is_silent(&self, talk: &mut Talk<'_>) -> io::Result<bool> {
-        let ready = self.wait(true, Instant::now())?;
-        let said =
-            if ready.control { talk.incoming.pull(self.control.as_fd(), &mut talk.buffer)? } else { Arrival::Nothing };
-        Ok(!ready.channel && said == Arrival::Nothing)
+        // One that stands still ended before that if at all, and the supervisor has been told.
+        let ended = !self.stopped.load(Ordering::Acquire) && process::readable(self.channel.as_fd(), Duration::ZERO);
+        Ok(!ended && talk.incoming.pull(self.control.as_fd(), &mut talk.buffer)? == Arrival::Nothing)
     }
 
     fn drain(&self, buffer: &mut [u8]) {
@@ -410,11 +424,13 @@ impl Environment {
         Ok(())
     }
 
-    fn thaw(&self) -> Result<()> {
+    fn thaw(&self, timed: bool) -> Result<()> {
         if self.stopped.swap(false, Ordering::AcqRel) {
             let begun = Instant::now();
             self.gauges.freeze(&self.cgroup, false)?;
-            self.lock().phases.thaw = Some(begun.elapsed());
+            if timed {
+                self.lock().phases.thaw = Some(begun.elapsed());
+            }
         }
         Ok(())
     }
@@ -437,11 +453,33 @@ impl Environment {
     /// CPU time, and time throttled, since this was last asked; the most memory that was ever in use.
     pub fn usage(&self) -> Usage {
         let now = self.measure();
-        let before = std::mem::replace(&mut self.lock().usage, now);
+        let mut inner = self.lock();
+        inner.unread = Duration::ZERO;
+        let before = std::mem::replace(&mut inner.usage, now);
         Usage {
             cpu: now.cpu.saturating_sub(before.cpu),
             throttled: now.throttled.saturating_sub(before.throttled),
             peak: now.peak,
+        }
+    }
+
+    /// The same after an invocation that took this long and whose report nobody looks at: as a rule nothing but the peak that
+    /// is known, since to ask takes as long as a short handler runs. What that leaves out is caught up with before it comes
+    /// to a millisecond.
+    pub fn usage_after(&self, duration: Duration) -> Usage {
+        let mut inner = self.lock();
+        inner.unread += duration;
+        if inner.unread < UNREAD {
+            return Usage { peak: inner.usage.peak, ..Usage::default() };
+        }
+        drop(inner);
+        self.usage()
+    }
+
+    /// Asks, if the invocation before did not: what it used is not the next one's.
+    pub fn catch_up(&self) {
+        if !self.lock().unread.is_zero() {
+            self.usage();
         }
     }
 

@@ -26,6 +26,8 @@ pub struct Call<'a> {
     pub ticket: &'a Ticket,
     /// Whether to wait for room rather than be refused.
     pub wait: bool,
+    /// Whether somebody will look at the report also when all is well.
+    pub reported: bool,
     /// Asked whenever a signal came: whether to give up.
     pub interrupted: &'a dyn Fn() -> bool,
 }
@@ -93,7 +95,7 @@ impl Core {
         timeout: Duration,
         begun: Instant,
     ) -> Result<Outcome> {
-        let request = random::uuid();
+        let (request, token) = random::uuid_and_number();
         // An idle environment may have died, or have something to say that nobody asked for: then the next one, and in
         // the end a new one.
         while let Some(environment) = function.spec.reuse.then(|| self.reuse(function)).flatten() {
@@ -103,7 +105,7 @@ impl Core {
             }
             environment.note(|phases| phases.queue = Some(begun.elapsed()));
             let served = Served { environment, init: None };
-            if let Some(outcome) = self.serve(&served, call, &request, timeout)? {
+            if let Some(outcome) = self.serve(&served, call, &request, token, timeout)? {
                 return Ok(outcome);
             }
         }
@@ -113,7 +115,7 @@ impl Core {
             match self.make(function, call.ticket, call.wait, call.interrupted)? {
                 Made::Ready(served) => {
                     served.environment.note(|phases| phases.queue = queue);
-                    if let Some(outcome) = self.serve(&served, call, &request, timeout)? {
+                    if let Some(outcome) = self.serve(&served, call, &request, token, timeout)? {
                         return Ok(outcome);
                     }
                 }
@@ -133,9 +135,13 @@ impl Core {
         served: &Served,
         call: &Call<'_>,
         request: &str,
+        token: u64,
         timeout: Duration,
     ) -> Result<Option<Outcome>> {
         let environment = &served.environment;
+        if call.reported {
+            environment.catch_up();
+        }
         let begun = Instant::now();
         let deadline = self.supervisor().keep(environment, begun + timeout);
         let deadline_ns = process::monotonic_ns() + timeout.as_nanos() as u64;
@@ -147,7 +153,7 @@ impl Core {
             call.event,
         ];
         let backstop = begun + timeout + Duration::from_secs(5);
-        let reply = environment.ask(Kind::Invoke, &body, MAX_PAYLOAD, backstop, call.interrupted);
+        let reply = environment.ask(Kind::Invoke, token, &body, MAX_PAYLOAD, backstop, call.reported, call.interrupted);
         let duration = begun.elapsed();
         environment.note(|phases| phases.invoke = Some(duration.saturating_sub(phases.thaw.unwrap_or_default())));
         let in_time = self.supervisor().met(&deadline);
@@ -173,7 +179,11 @@ impl Core {
         if !keep {
             environment.kill(Cause::Retired);
         }
-        let outcome = sum_up(environment, verdict, request, duration, served.init);
+        let usage = match verdict {
+            Verdict::Ok(_) if !call.reported => environment.usage_after(duration),
+            _ => environment.usage(),
+        };
+        let outcome = sum_up(environment, usage, verdict, request, duration, served.init);
         if keep {
             // Before anybody else can have it. Cancelled until now, it is killed and not kept.
             call.ticket.release();
@@ -259,17 +269,17 @@ fn stillborn(environment: &Arc<Environment>, reply: Reply, init: Duration, reque
             "Runtime exited with error: it wrote something to its control channel that is no answer".into(),
         ),
     };
-    sum_up(environment, verdict, request, Duration::ZERO, Some(init))
+    sum_up(environment, environment.usage(), verdict, request, Duration::ZERO, Some(init))
 }
 
 fn sum_up(
     environment: &Arc<Environment>,
+    Usage { cpu, throttled, peak }: Usage,
     verdict: Verdict,
     request: &str,
     duration: Duration,
     init: Option<Duration>,
 ) -> Outcome {
-    let Usage { cpu, throttled, peak } = environment.usage();
     let (output, log_dropped) = environment.output();
     let memory_mb = environment.function().spec.memory_mb;
     let report = Report {

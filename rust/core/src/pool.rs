@@ -16,6 +16,7 @@ use crate::keeper::{self, Keeper};
 use crate::nursery::Nursery;
 use crate::phases::Said;
 use crate::process::{self, readable};
+use crate::random;
 use crate::seat::{Free, Seat};
 use crate::spec::Spec;
 use crate::state::UIDS;
@@ -72,6 +73,8 @@ pub struct Core {
 #[derive(Debug, Default)]
 struct Pool {
     in_flight: usize,
+    /// Who waits for an invocation to end.
+    waiting: usize,
     /// Environments that are being made.
     making: usize,
     functions: HashMap<u64, Share>,
@@ -253,9 +256,11 @@ impl Core {
         let deadline = self.supervisor.keep(&environment, limit);
         let reply = environment.ask(
             Kind::Init,
+            random::number(),
             &[&function.init, b"\0", function.bytecode.get().map_or(&[], Vec::as_slice)],
             crate::spec::MAX_PAYLOAD,
             limit + Duration::from_secs(5),
+            true,
             interrupted,
         );
         let ready = process::monotonic_ns();
@@ -648,9 +653,13 @@ impl Core {
         if self.is_closed() { Err(Error::Closed("this host")) } else { Ok(()) }
     }
 
-    fn wait_for_room<'a>(&self, pool: MutexGuard<'a, Pool>) -> MutexGuard<'a, Pool> {
+    fn wait_for_room<'a>(&self, mut pool: MutexGuard<'a, Pool>) -> MutexGuard<'a, Pool> {
+        pool.waiting += 1;
         // Bounded, so that an interruption is noticed; whoever waits looks again.
-        self.room.wait_timeout(pool, Duration::from_millis(50)).unwrap_or_else(PoisonError::into_inner).0
+        let waited = self.room.wait_timeout(pool, Duration::from_millis(50));
+        let mut pool = waited.unwrap_or_else(PoisonError::into_inner).0;
+        pool.waiting -= 1;
+        pool
     }
 
     fn lock(&self) -> MutexGuard<'_, Pool> {
@@ -693,7 +702,10 @@ impl Drop for Permit {
         if let Some(share) = pool.functions.get_mut(&self.function) {
             share.in_flight -= 1;
         }
+        let awaited = pool.waiting > 0;
         drop(pool);
-        self.core.room.notify_one();
+        if awaited {
+            self.core.room.notify_one();
+        }
     }
 }
