@@ -4,7 +4,8 @@ Private: `coldframe` is the interface. Errors are raised as the classes of `cold
 every wait releases the GIL and ends with `KeyboardInterrupt` on Ctrl-C, after killing what it waited for.
 """
 
-from typing import Literal, TypedDict, final, type_check_only
+from collections.abc import Callable
+from typing import Any, Literal, TypedDict, final, type_check_only
 
 __all__ = ["EnvironmentInfo", "Function", "Host", "Outcome", "Ticket", "build_info", "doctor"]
 
@@ -161,6 +162,17 @@ class Function:
         """Run one invocation; `wait` says to wait for room instead of raising `ThrottledError`.
 
         Raises `concurrent.futures.CancelledError` when the ticket was cancelled.
+        """
+    def call(
+        self,
+        event: bytes,
+        decode: Callable[[str], Any],
+        timeout_s: float | None = None,
+        client_context: bytes | None = None,
+    ) -> Any:  # noqa: ANN401 - whatever it makes
+        """Run one invocation and return what `decode` makes of its payload.
+
+        The outcome comes out where there is no payload, or where `decode` raises ValueError or RecursionError.
         """
     def isolation(self) -> dict[str, str]:
         """Return every protection with what of it is in force."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from json import encoder
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from coldframe.errors import PayloadError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 MAX_EVENT_BYTES = 6_291_556
 """Lambda's limit for a synchronous event: 6 MiB and 100 bytes."""
@@ -21,7 +21,11 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 def encode_event(event: Any) -> bytes:  # noqa: ANN401 - any JSON
     """Return `event` as JSON, or raise `PayloadError` when it is none or too large."""
-    return _to_json(event, "the event")
+    try:
+        body = "".join(_chunks(event, 0)).encode()
+    except (TypeError, ValueError, RecursionError):
+        return _to_json(event, "the event")  # which says why
+    return body if len(body) <= MAX_EVENT_BYTES else _to_json(event, "the event")
 
 
 def encode_client_context(client_context: Mapping[str, Any] | None) -> bytes | None:
@@ -36,9 +40,10 @@ def encode_client_context(client_context: Mapping[str, Any] | None) -> bytes | N
     return _to_json(dict(client_context), "the client context")
 
 
-def _fast_encoder() -> Callable[[Any], str]:
-    """Return the encoder in C itself: `JSONEncoder.encode` makes one for every call, half of a small event's time.
+def _fast_encoder() -> Callable[[Any, int], Iterable[str]]:
+    """Return the encoder in C itself, which takes a value and its depth.
 
+    `JSONEncoder.encode` makes one for every call, half of a small event's time.
     It keeps no account of what it is inside of, so that threads can share it: an event that holds itself is nested too
     deeply for it. What it refuses, for whatever reason, is left to `_encode` to explain.
     """
@@ -48,8 +53,8 @@ def _fast_encoder() -> Callable[[Any], str]:
         chunks = make(None, _refuse, encoder.encode_basestring, None, ":", ",", sort_keys, skip_keys, allow_nan)
         chunks([1], 0)
     except TypeError:
-        return _encode
-    return lambda value: "".join(chunks(value, 0))
+        return lambda value, _depth: (_encode(value),)
+    return cast("Callable[[Any, int], Iterable[str]]", chunks)
 
 
 def _refuse(value: object) -> NoReturn:
@@ -57,16 +62,13 @@ def _refuse(value: object) -> NoReturn:
     raise TypeError(type(value))
 
 
-_fast = _fast_encoder()
+_chunks = _fast_encoder()
 
 
 def _to_json(value: Any, what: str) -> bytes:  # noqa: ANN401 - any JSON
     """Return `value` as compact JSON in UTF-8; `what` names it in errors."""
     try:
-        try:
-            body = _fast(value).encode()
-        except (TypeError, ValueError, RecursionError):
-            body = _encode(value).encode()
+        body = _encode(value).encode()
     except RecursionError:
         why = "it is nested too deeply; flatten it"
     except UnicodeEncodeError as error:

@@ -12,11 +12,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from coldframe import _interpreter, _preload
+from coldframe._core import Outcome
 from coldframe._event import encode_client_context, encode_event
 from coldframe._future import InvocationFuture
 from coldframe._hardening import Hardening
 from coldframe._host import default_host
-from coldframe._invocation import decode, from_outcome
+from coldframe._invocation import decode_text, from_outcome
 from coldframe._options import (
     check_choice,
     check_env,
@@ -40,8 +41,6 @@ _RUNTIME = Path(__file__).with_name("_runtime")
 _NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 _NO_MOUNTS: Mapping[str, Any] = MappingProxyType({})
 _DEFAULT_HARDENING = Hardening()
-
-_NO_OPTIONS = None, None
 
 # How many events `map` begins with, and how long it waits for the oldest one before it looks whether to take on more.
 _FIRST_WINDOW = 2 * (os.cpu_count() or 1)
@@ -165,11 +164,12 @@ class Function:
         client_context: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 - whatever JSON the handler returned
         """Invoke the function and return the payload; raise an `InvocationError` when the invocation failed."""
-        outcome = self._ask(encode_event(event), _options(timeout_s, client_context), None, wait=False)
-        if outcome.kind == "ok":
-            with contextlib.suppress(ValueError, RecursionError):
-                return decode(outcome.payload)
-        return from_outcome(outcome).unwrap()
+        body = encode_event(event)
+        if timeout_s is None and client_context is None:
+            answer = self._live().call(body, decode_text)
+        else:
+            answer = self._live().call(body, decode_text, *_options(timeout_s, client_context))
+        return from_outcome(answer).unwrap() if type(answer) is Outcome else answer
 
     def invoke(
         self,
@@ -325,15 +325,11 @@ class Function:
         self, body: bytes, options: tuple[float | None, bytes | None], ticket: _core.Ticket | None, *, wait: bool
     ) -> Invocation:
         """Run one invocation: what every form comes down to, but for a plain call."""
-        return from_outcome(self._ask(body, options, ticket, wait=wait))
-
-    def _ask(
-        self, body: bytes, options: tuple[float | None, bytes | None], ticket: _core.Ticket | None, *, wait: bool
-    ) -> _core.Outcome:
-        """Run one invocation and return what the core has to say of it."""
         timeout_s, client_context = options
         native = self._live()
-        return native.invoke(body, timeout_s=timeout_s, client_context=client_context, ticket=ticket, wait=wait)
+        return from_outcome(
+            native.invoke(body, timeout_s=timeout_s, client_context=client_context, ticket=ticket, wait=wait)
+        )
 
     def _live(self) -> _core.Function:
         """Return the native function, made anew when its host was: in a fork of the process that had it."""
@@ -392,8 +388,6 @@ class Function:
 
 def _options(timeout_s: float | None, client_context: Mapping[str, Any] | None) -> tuple[float | None, bytes | None]:
     """Return the options of one call, checked and encoded."""
-    if timeout_s is None and client_context is None:
-        return _NO_OPTIONS
     return None if timeout_s is None else check_timeout(timeout_s), encode_client_context(client_context)
 
 

@@ -32,7 +32,8 @@ class _Phased:
         `queue`: until there was an environment, or the making of one began. `fork`, `isolate`: a new environment's
         processes, and what locks them in. `import`: the handler's module. `initialise`: the rest of its initialisation.
         `freeze`: the freeze before this invocation, since its own comes after its report. `thaw`, `invoke`: the event's
-        way to the answer. They do not overlap; what lies between them is in none.
+        way to the answer; where a call has raised the error that this belongs to, `invoke` is all of it. They do not
+        overlap; what lies between them is in none.
         """
         return dict(getattr(self, "_phases", ()))
 
@@ -113,7 +114,11 @@ _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # missing in
 
 def decode(payload: bytes | None) -> Any:  # noqa: ANN401 - whatever JSON the handler returned
     """Return the value of `payload`; raise ValueError or RecursionError when it is not JSON that can be read here."""
-    text = (payload or b"").decode()
+    return decode_text((payload or b"").decode())
+
+
+def decode_text(text: str) -> Any:  # noqa: ANN401 - whatever JSON the handler returned
+    """Do as `decode` with a payload that is text already."""
     try:
         value, end = _scan(text, 0)
     except StopIteration:

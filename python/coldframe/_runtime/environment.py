@@ -23,11 +23,10 @@ if TYPE_CHECKING:
 
 CONTROL_FD = 3
 
-_REQUEST_ID_BYTES = 36
-_HEAD = struct.Struct("<QI")  # after the request id: the deadline, and how long the client context is
+_HEAD = struct.Struct("<36sQI")  # the request id, the deadline, and how long the client context is
 _AFTER_READY = 2**63  # set in a deadline that counts from now on, since the event came before the environment was ready
 _HISTORY = struct.Struct("<4Q")  # ns: when the process began to run and was locked down, the import's time, the end
-_HEAD_BYTES = _REQUEST_ID_BYTES + _HEAD.size
+_HEAD_BYTES = _HEAD.size
 _TRACE_ID = "_X_AMZN_TRACE_ID"
 _TIME_ZONE = ":UTC"
 _TASK = "/var/task"
@@ -85,7 +84,7 @@ class Environment:
             self._invoke(self._initialise())
         finally:
             self._channel, self._function, self._handler = own, {}, None
-            self._logs.begin("")
+            self._logs.request_id = ""
 
     def run(self) -> NoReturn:
         """Initialise, then answer invocations for ever."""
@@ -175,10 +174,9 @@ class Environment:
         if kind != wire.INVOKE:
             why = f"message {kind} came where INVOKE was due"
             raise wire.ProtocolError(why)
-        request_id = str(body[:_REQUEST_ID_BYTES], "ascii")
-        self._logs.begin(request_id)
+        identity, deadline_ns, client_bytes = _HEAD.unpack_from(body)
+        self._logs.request_id = request_id = identity.decode()
         try:
-            deadline_ns, client_bytes = _HEAD.unpack_from(body, _REQUEST_ID_BYTES)
             if deadline_ns >= _AFTER_READY:
                 deadline_ns += monotonic_ns() - _AFTER_READY
             start = _HEAD_BYTES + client_bytes

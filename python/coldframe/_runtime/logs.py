@@ -27,16 +27,16 @@ _RECORD_MEMBERS = vars(logging.makeLogRecord({})).keys() - {"taskName"} | _ADDED
 
 
 class Logs:
-    """The logging of one environment."""
+    """The logging of one environment. What is logged is marked with `request_id`, as it is then."""
 
     def __init__(self) -> None:
         """Put Lambda's handler on the root logger, for text."""
         self._json = False
-        self._filter = _RequestFilter()
+        self.request_id = ""
         logging.Formatter.converter = time.gmtime
         self._handler = LambdaLoggerHandler()
         self._handler.setFormatter(logging.Formatter(_TEXT_FORMAT, _TEXT_TIME))
-        self._handler.addFilter(self._filter)
+        self._handler.addFilter(_RequestFilter(self))
         logging.getLogger().addHandler(self._handler)
 
     def configure(self, environ: Mapping[str, str]) -> None:
@@ -49,10 +49,6 @@ class Logs:
             level = "DEBUG" if level.upper() == "TRACE" else level.upper()
             if isinstance(logging.getLevelName(level), int):
                 logging.getLogger().setLevel(level)
-
-    def begin(self, request_id: str) -> None:
-        """Mark what is logged from now on with `request_id`."""
-        self._filter.request_id = request_id
 
     def error(self, payload: Payload) -> None:
         """Write the error block of a failed initialisation or invocation."""
@@ -78,11 +74,14 @@ class LambdaLoggerHandler(logging.Handler):
 class _RequestFilter(logging.Filter):
     """Adds the request id to every record."""
 
-    request_id = ""
+    def __init__(self, logs: Logs) -> None:
+        """Take the ids from `logs`."""
+        super().__init__()
+        self._logs = logs
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let every record pass."""
-        record.aws_request_id = self.request_id
+        record.aws_request_id = self._logs.request_id
         record.tenant_id = None
         return True
 

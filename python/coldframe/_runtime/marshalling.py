@@ -85,11 +85,10 @@ def _fast_encoder() -> Callable[[Any], str]:
     A `default` of our own keeps out a `json.JSONEncoder.default` that the handler replaced, which Lambda ignores too.
     """
     plain = json.JSONEncoder(ensure_ascii=False, default=_refuse)
-    markers: dict[int, Any] = {}
     try:
         sort_keys, skip_keys, allow_nan = False, False, True
         make: Any = encoder.c_make_encoder  # type: ignore[attr-defined]  # missing in typeshed, None on some builds
-        chunks = make(markers, _refuse, _QUOTE, None, ": ", ", ", sort_keys, skip_keys, allow_nan)
+        chunks = make(None, _refuse, _QUOTE, None, ": ", ", ", sort_keys, skip_keys, allow_nan)
         chunks([1], 0)
     except (AttributeError, TypeError):
         return plain.encode
@@ -97,9 +96,8 @@ def _fast_encoder() -> Callable[[Any], str]:
     def encode(value: Any) -> str:  # noqa: ANN401
         try:
             return "".join(chunks(value, 0))
-        except BaseException:
-            markers.clear()  # or the next result would seem to contain itself
-            raise
+        except RecursionError:
+            return plain.encode(value)  # which keeps account of what it is inside of, and says when that is itself
 
     return encode
 

@@ -20,14 +20,18 @@ class Output:
         sys.stdout = sys.__stdout__ = _stream(_STDOUT, "<stdout>")  # type: ignore[misc]
         sys.stderr = sys.__stderr__ = _stream(_STDERR, "<stderr>")  # type: ignore[misc]
         self._stdout, self._stderr = sys.stdout, sys.stderr
-        self._flush_stdout, self._flush_stderr = sys.stdout.flush, sys.stderr.flush
+        # What is written to the streams goes through to these, which is where it waits for the end of a line.
+        self._flush_stdout, self._flush_stderr = sys.stdout.buffer.flush, sys.stderr.buffer.flush
 
     def flush(self) -> None:
         """Write out what is buffered, in the streams made here and in those that the handler installed."""
         try:
             self._flush_stdout()
             self._flush_stderr()
-            untouched = sys.stdout is self._stdout and sys.stderr is self._stderr
+            stdout, stderr = sys.stdout, sys.stderr
+            untouched = (
+                stdout is self._stdout and stderr is self._stderr and stdout.write_through and stderr.write_through
+            )
         except BaseException:  # noqa: BLE001 - one of them is closed, or has been deleted
             untouched = False
         if not untouched:

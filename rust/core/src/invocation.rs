@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::cgroup::Usage;
-use crate::environment::{Cause, Environment, Reply, last_words};
+use crate::environment::{Cause, Environment, Event, Reply, last_words};
 use crate::error::{Error, Result};
 use crate::function::Function;
 use crate::pool::Core;
@@ -27,6 +27,8 @@ pub struct Call<'a> {
     pub ticket: &'a Ticket,
     /// Whether to wait for room rather than be refused.
     pub wait: bool,
+    /// Whether somebody will look at the report also when all is well.
+    pub reported: bool,
     /// Asked whenever a signal came: whether to give up.
     pub interrupted: &'a dyn Fn() -> bool,
 }
@@ -106,7 +108,7 @@ impl Core {
         timeout: Duration,
         begun: Instant,
     ) -> Result<Outcome> {
-        let request = random::uuid();
+        let (request, token) = random::uuid_and_number();
         // An idle environment may have died, or have something to say that nobody asked for: then the next one, and in
         // the end a new one.
         while let Some(environment) = function.spec.reuse.then(|| self.reuse(function)).flatten() {
@@ -116,19 +118,19 @@ impl Core {
             }
             environment.note(|phases| phases.queue = Some(begun.elapsed()));
             let served = Served { environment, init: None, begun: None };
-            if let Some(outcome) = self.serve(&served, call, &request, timeout)? {
+            if let Some(outcome) = self.serve(&served, call, &request, token, timeout)? {
                 return Ok(outcome);
             }
         }
         let queue = Some(begun.elapsed());
         let head = call.head(&request, AFTER_READY | timeout.as_nanos() as u64);
-        let event = [&head[..], call.client_context, call.event];
+        let event = Event { token, parts: [&head[..], call.client_context, call.event] };
         // One that dies before it has seen the event is replaced, once.
         for _ in 0..2 {
             match self.make(function, Some(&event), call.ticket, call.wait, call.interrupted)? {
                 Made::Ready(served) => {
                     served.environment.note(|phases| phases.queue = queue);
-                    if let Some(outcome) = self.serve(&served, call, &request, timeout)? {
+                    if let Some(outcome) = self.serve(&served, call, &request, token, timeout)? {
                         return Ok(outcome);
                     }
                 }
@@ -148,15 +150,19 @@ impl Core {
         served: &Served,
         call: &Call<'_>,
         request: &str,
+        token: u64,
         timeout: Duration,
     ) -> Result<Option<Outcome>> {
         let environment = &served.environment;
+        if call.reported {
+            environment.catch_up();
+        }
         let begun = served.begun.unwrap_or_else(Instant::now);
         let deadline = self.supervisor().keep(environment, begun + timeout);
         let head = call.head(request, process::monotonic_ns() + timeout.as_nanos() as u64);
-        let body = [&head[..], call.client_context, call.event];
+        let event = Event { token, parts: [&head[..], call.client_context, call.event] };
         let backstop = begun + timeout + Duration::from_secs(5);
-        let reply = environment.ask(Kind::Invoke, &body, MAX_PAYLOAD, backstop, call.interrupted);
+        let reply = environment.invoke(&event, backstop, call.reported, call.interrupted);
         let duration = begun.elapsed();
         environment.note(|phases| phases.invoke = Some(duration.saturating_sub(phases.thaw.unwrap_or_default())));
         let in_time = self.supervisor().met(&deadline);
@@ -182,7 +188,11 @@ impl Core {
         if !keep {
             environment.kill(Cause::Retired);
         }
-        let outcome = sum_up(environment, verdict, request, duration, served.init);
+        let usage = match verdict {
+            Verdict::Ok(_) if !call.reported => environment.usage_after(duration),
+            _ => environment.usage(),
+        };
+        let outcome = sum_up(environment, usage, verdict, request, duration, served.init);
         if keep {
             // Before anybody else can have it. Cancelled until now, it is killed and not kept.
             call.ticket.release();
@@ -268,17 +278,17 @@ fn stillborn(environment: &Arc<Environment>, reply: Reply, init: Duration, reque
             "Runtime exited with error: it wrote something to its control channel that is no answer".into(),
         ),
     };
-    sum_up(environment, verdict, request, Duration::ZERO, Some(init))
+    sum_up(environment, environment.usage(), verdict, request, Duration::ZERO, Some(init))
 }
 
 fn sum_up(
     environment: &Arc<Environment>,
+    Usage { cpu, throttled, peak }: Usage,
     verdict: Verdict,
     request: &str,
     duration: Duration,
     init: Option<Duration>,
 ) -> Outcome {
-    let Usage { cpu, throttled, peak } = environment.usage();
     let (output, log_dropped) = environment.output();
     let memory_mb = environment.function().spec.memory_mb;
     let report = Report {

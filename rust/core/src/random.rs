@@ -18,13 +18,26 @@ pub fn number() -> u64 {
     u64::from_le_bytes(bytes())
 }
 
-/// A random UUID (version 4), as Lambda's request ids are.
-pub fn uuid() -> String {
-    let mut b: [u8; 16] = bytes();
-    b[6] = b[6] & 0x0f | 0x40;
-    b[8] = b[8] & 0x3f | 0x80;
-    let hex = format!("{:032x}", u128::from_be_bytes(b));
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+/// A random UUID (version 4), as Lambda's request ids are, and a random number that has nothing to do with it: every
+/// invocation takes both, and the kernel is asked once.
+pub fn uuid_and_number() -> (String, u64) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let drawn: [u8; 24] = bytes();
+    let mut uuid = String::with_capacity(36);
+    for (i, byte) in drawn[..16].iter().enumerate() {
+        let byte = match i {
+            6 => byte & 0x0f | 0x40,
+            8 => byte & 0x3f | 0x80,
+            _ => *byte,
+        };
+        if matches!(i, 4 | 6 | 8 | 10) {
+            uuid.push('-');
+        }
+        uuid.extend([byte >> 4, byte & 0xf].map(|digit| char::from(DIGITS[usize::from(digit)])));
+    }
+    let mut number = [0; 8];
+    number.copy_from_slice(&drawn[16..]);
+    (uuid, u64::from_le_bytes(number))
 }
 
 /// Random hexadecimal digits.

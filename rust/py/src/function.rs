@@ -7,6 +7,8 @@ use std::time::Duration;
 use coldframe_core::error::Error;
 use coldframe_core::invocation::Call;
 use coldframe_core::pool::Core;
+use coldframe_core::report::Verdict;
+use pyo3::exceptions::{PyRecursionError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::errors::to_python;
@@ -57,25 +59,38 @@ impl Function {
         ticket: Option<&Bound<'_, Ticket>>,
         wait: bool,
     ) -> PyResult<Outcome> {
-        let timeout = timeout_s
-            .map(Duration::try_from_secs_f64)
-            .transpose()
-            .map_err(|_| to_python(Error::Configuration("timeout_s must be above 0 and at most 900 seconds".into())))?;
-        let core = self.core.upgrade().ok_or_else(|| to_python(Error::Closed("this host")))?;
         let ticket = ticket.map_or_else(Arc::default, |ticket| Arc::clone(&ticket.get().0));
-        let outcome = interruptible(py, |interrupted| {
-            let call = Call {
-                event,
-                client_context: client_context.unwrap_or_default(),
-                timeout,
-                ticket: &ticket,
-                wait,
-                interrupted,
-            };
-            core.invoke(&self.function, &call)
-        });
-        evictions::tell(py, &core);
-        outcome.map(Outcome)
+        self.run(py, event, timeout_s, client_context, &ticket, wait, true).map(Outcome)
+    }
+
+    /// What `decode` makes of the payload, as text; the outcome where there is none, or none that it takes.
+    #[pyo3(signature = (event, decode, timeout_s = None, client_context = None))]
+    fn call<'py>(
+        &self,
+        py: Python<'py>,
+        event: &[u8],
+        decode: &Bound<'py, PyAny>,
+        timeout_s: Option<f64>,
+        client_context: Option<&[u8]>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let outcome = self.run(
+            py,
+            event,
+            timeout_s,
+            client_context,
+            &coldframe_core::invocation::Ticket::default(),
+            false,
+            false,
+        )?;
+        if let Verdict::Ok(payload) = &outcome.verdict
+            && let Ok(text) = std::str::from_utf8(payload)
+        {
+            match decode.call1((text,)) {
+                Err(e) if e.is_instance_of::<PyValueError>(py) || e.is_instance_of::<PyRecursionError>(py) => {}
+                decoded => return decoded,
+            }
+        }
+        Ok(Bound::new(py, Outcome(outcome))?.into_any())
     }
 
     fn isolation(&self) -> BTreeMap<String, String> {
@@ -93,5 +108,39 @@ impl Function {
                 core.close_function(&self.function);
             }
         });
+    }
+}
+
+impl Function {
+    #[expect(clippy::too_many_arguments, reason = "each is an argument of `invoke`")]
+    fn run(
+        &self,
+        py: Python<'_>,
+        event: &[u8],
+        timeout_s: Option<f64>,
+        client_context: Option<&[u8]>,
+        ticket: &coldframe_core::invocation::Ticket,
+        wait: bool,
+        reported: bool,
+    ) -> PyResult<coldframe_core::report::Outcome> {
+        let timeout = timeout_s
+            .map(Duration::try_from_secs_f64)
+            .transpose()
+            .map_err(|_| to_python(Error::Configuration("timeout_s must be above 0 and at most 900 seconds".into())))?;
+        let core = self.core.upgrade().ok_or_else(|| to_python(Error::Closed("this host")))?;
+        let outcome = interruptible(py, |interrupted| {
+            let call = Call {
+                event,
+                client_context: client_context.unwrap_or_default(),
+                timeout,
+                ticket,
+                wait,
+                reported,
+                interrupted,
+            };
+            core.invoke(&self.function, &call)
+        });
+        evictions::tell(py, &core);
+        outcome
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Core;
-use crate::environment::{Cause, Environment, Reply, State};
+use crate::environment::{Cause, Environment, Event, Reply, State};
 use crate::error::{Error, Result};
 use crate::function::Function;
 use crate::invocation::Ticket;
@@ -45,7 +45,7 @@ impl Core {
     pub fn make(
         self: &Arc<Self>,
         function: &Arc<Function>,
-        event: Option<&[&[u8]; 3]>,
+        event: Option<&Event<'_>>,
         ticket: &Ticket,
         wait: bool,
         interrupted: &dyn Fn() -> bool,
@@ -62,7 +62,7 @@ impl Core {
     fn try_make(
         self: &Arc<Self>,
         function: &Arc<Function>,
-        event: Option<&[&[u8]; 3]>,
+        event: Option<&Event<'_>>,
         ticket: &Ticket,
         wait: bool,
         interrupted: &dyn Fn() -> bool,
@@ -97,7 +97,7 @@ impl Core {
         if let Ok(Reply::Answer(kind, body)) = &reply {
             let said = Said::split(body).filter(|_| *kind == Kind::Ready);
             // One that has its event does not wait until it is seen to be ready.
-            if let Some((said, _)) = said.filter(|_| environment.event_is_there()) {
+            if let Some((said, _)) = said.filter(|_| environment.has_event()) {
                 ready = said.ready.clamp(born, seen);
             }
             environment.note(|phases| phases.initialised(born, ready, said.map(|(said, _)| said)));
@@ -111,10 +111,11 @@ impl Core {
         match reply.inspect_err(|_| environment.kill(Cause::Retired))? {
             // One that has its event may have ended over it already.
             Reply::Answer(Kind::Ready, _)
-                if environment.usable() || environment.event_is_there() && environment.cause() == Cause::None =>
+                if environment.usable() || environment.has_event() && environment.cause() == Cause::None =>
             {
                 environment.set_state(State::Busy);
-                let begun = environment.event_is_there().then_some(ready);
+                let begun = environment.has_event().then_some(ready);
+                begun.inspect(|&ready| environment.went_on(ready));
                 Ok(Made::Ready(Served { environment, init: Some(init), begun }))
             }
             Reply::Interrupted => {

@@ -64,6 +64,8 @@ pub struct Core {
 #[derive(Debug, Default)]
 struct Pool {
     in_flight: usize,
+    /// Who waits for an invocation to end, or for the stock.
+    waiting: usize,
     /// Environments that are being made.
     making: usize,
     functions: HashMap<u64, Share>,
@@ -363,9 +365,13 @@ impl Core {
         if self.is_closed() { Err(Error::Closed("this host")) } else { Ok(()) }
     }
 
-    fn wait_for_room<'a>(&self, pool: MutexGuard<'a, Pool>) -> MutexGuard<'a, Pool> {
+    fn wait_for_room<'a>(&self, mut pool: MutexGuard<'a, Pool>) -> MutexGuard<'a, Pool> {
+        pool.waiting += 1;
         // Bounded, so that an interruption is noticed; whoever waits looks again.
-        self.room.wait_timeout(pool, Duration::from_millis(50)).unwrap_or_else(PoisonError::into_inner).0
+        let waited = self.room.wait_timeout(pool, Duration::from_millis(50));
+        let mut pool = waited.unwrap_or_else(PoisonError::into_inner).0;
+        pool.waiting -= 1;
+        pool
     }
 
     fn lock(&self) -> MutexGuard<'_, Pool> {
@@ -393,7 +399,10 @@ impl Drop for Permit {
         if let Some(share) = pool.functions.get_mut(&self.function) {
             share.in_flight -= 1;
         }
+        let awaited = pool.waiting > 0;
         drop(pool);
-        self.core.room.notify_one();
+        if awaited {
+            self.core.room.notify_one();
+        }
     }
 }

@@ -1,0 +1,194 @@
+//! What an environment may use, what it has used, and standing still: its side of its cgroup.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use super::{Cause, Environment, State};
+use crate::cgroup::{Cgroup, Usage};
+use crate::error::{Error, Result};
+
+/// For how much of an environment's work its counters may be left alone.
+const UNREAD: Duration = Duration::from_millis(1);
+
+impl Environment {
+    /// Whether it may have used its quota up: it is busy, or has done so before.
+    pub fn may_be_throttled(&self) -> bool {
+        self.state() == State::Busy || !self.lock().usage.throttled.is_zero()
+    }
+
+    /// Lets it die as fast as it can: one that has used its quota up dies slowly. To set a quota takes the kernel a look at
+    /// all others: not for those that wait for an event and never needed so much.
+    pub fn lift_quota(&self) {
+        if self.settled.load(Ordering::Acquire) {
+            let _ = self.with_cgroup(|cgroup| cgroup.limit_cpu(None));
+        }
+    }
+
+    /// Does something to its cgroup, as long as that is its own.
+    pub(super) fn with_cgroup(&self, work: impl FnOnce(&Cgroup) -> Result<()>) -> Result<()> {
+        let own = self.owns_cgroup.read().unwrap_or_else(PoisonError::into_inner);
+        if *own {
+            work(&self.cgroup)
+        } else {
+            Err(Error::kernel("using", self.id(), io::Error::from(io::ErrorKind::NotFound)))
+        }
+    }
+
+    /// Gives its cgroup up: from now on nothing is done to it in this environment's name.
+    pub fn leave_cgroup(&self) {
+        *self.owns_cgroup.write().unwrap_or_else(PoisonError::into_inner) = false;
+    }
+
+    /// Stops every process of it, until the next question.
+    pub fn freeze(&self) -> Result<()> {
+        // Made ahead of need, it has not been asked anything yet.
+        self.settle()?;
+        if self.cgroup.can_freeze() {
+            let begun = Instant::now();
+            self.with_cgroup(|cgroup| self.gauges.freeze(cgroup, true))?;
+            self.stopped.store(true, Ordering::Release);
+            self.set_state(State::Frozen);
+            // Killed meanwhile: what version 1 has stopped would never take the signal.
+            if self.cause() != Cause::None {
+                self.with_cgroup(|cgroup| self.gauges.freeze(cgroup, false))?;
+            }
+            self.lock().phases.freeze = Some(begun.elapsed());
+        }
+        Ok(())
+    }
+
+    pub(super) fn thaw(&self, timed: bool) -> Result<()> {
+        if self.stopped.swap(false, Ordering::AcqRel) {
+            let begun = Instant::now();
+            self.with_cgroup(|cgroup| self.gauges.freeze(cgroup, false))?;
+            if timed {
+                self.lock().phases.thaw = Some(begun.elapsed());
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes ready what `settle` needs, at a moment when nobody waits for it.
+    pub(super) fn prepare(&self) -> Result<()> {
+        self.usage();
+        self.with_cgroup(|cgroup| cgroup.share_cpu(self.function.spec.vcpus()))
+    }
+
+    /// Puts the CPU quota in force, once: initialisation ran at full speed, and what it used counts for no invocation.
+    pub(super) fn settle(&self) -> Result<()> {
+        if !self.settled.swap(true, Ordering::AcqRel) {
+            self.with_cgroup(|cgroup| cgroup.limit_cpu(Some(self.function.spec.vcpus())))?;
+            let initialised = self.usage().cpu;
+            let mut inner = self.lock();
+            if let Some(ready) = inner.ready.take() {
+                // It has been at its event since then, and has used as much as a thread could, or less.
+                inner.usage.cpu -= ready.elapsed().min(initialised);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes when it was ready, and went on to the event that it had.
+    pub fn went_on(&self, ready: Instant) {
+        self.lock().ready = Some(ready);
+    }
+
+    /// CPU time, and time throttled, since this was last asked; the most memory that was ever in use.
+    pub fn usage(&self) -> Usage {
+        let now = self.measure();
+        let mut inner = self.lock();
+        inner.unread = Duration::ZERO;
+        let before = std::mem::replace(&mut inner.usage, now);
+        Usage {
+            cpu: now.cpu.saturating_sub(before.cpu),
+            throttled: now.throttled.saturating_sub(before.throttled),
+            peak: now.peak,
+        }
+    }
+
+    /// The same after an invocation that took this long and whose report nobody looks at: as a rule nothing but the peak that
+    /// is known, since to ask takes as long as a short handler runs. What that leaves out is caught up with before it comes
+    /// to a millisecond.
+    pub fn usage_after(&self, duration: Duration) -> Usage {
+        let mut inner = self.lock();
+        inner.unread += duration;
+        if inner.unread < UNREAD {
+            return Usage { peak: inner.usage.peak, ..Usage::default() };
+        }
+        drop(inner);
+        self.usage()
+    }
+
+    /// Asks, if the invocation before did not: what it used is not the next one's.
+    pub fn catch_up(&self) {
+        if !self.lock().unread.is_zero() {
+            self.usage();
+        }
+    }
+
+    /// Asks the cgroup, or if it is gone already what was noted then.
+    pub(super) fn measure(&self) -> Usage {
+        if let Some((last, _)) = self.lock().last {
+            return last;
+        }
+        let now = self.gauges.usage(&self.cgroup);
+        // It may have been removed while it was being read.
+        self.lock().last.map_or(now, |(last, _)| last)
+    }
+
+    pub(super) fn measure_memory_kill(&self) -> bool {
+        if let Some((_, killed)) = self.lock().last {
+            return killed;
+        }
+        let killed = self.cgroup.out_of_memory();
+        self.lock().last.map_or(killed, |(_, killed)| killed)
+    }
+
+    /// Whether the kernel has killed one of its processes for memory.
+    pub fn out_of_memory(&self) -> bool {
+        self.cause() == Cause::Memory || self.measure_memory_kill()
+    }
+
+    /// The memory that it holds, in bytes; 0 where nobody counts it.
+    pub fn memory_held(&self) -> u64 {
+        let mut inner = self.lock();
+        // To ask takes as long as a freeze. What an environment holds after an event seldom changes as long as the most that
+        // it ever used, which is known, does not.
+        if inner.held.1 != inner.usage.peak || inner.held.0 == 0 {
+            inner.held = (self.cgroup.memory_used().unwrap_or(0), inner.usage.peak);
+        }
+        inner.held.0
+    }
+
+    /// Has the kernel take back what memory it can as long as this stands still, at most so many bytes of it by swapping: the
+    /// memory that it held before and holds now, in bytes, unless there was nothing worth it.
+    pub fn reclaim(&self, swap: u64) -> Result<Option<(u64, u64)>> {
+        let _reclaiming = self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = || self.state() == State::Frozen && self.usable();
+        let before = self.cgroup.memory_used().unwrap_or(0);
+        let reclaimed = idle()
+            && self.cgroup.reclaim(self.function.spec.memory_mb << 20, swap, &idle).or_else(|e| {
+                // The cgroup of one that is being ended may be gone.
+                if self.usable() { Err(e) } else { Ok(false) }
+            })?;
+        if !reclaimed {
+            return Ok(None);
+        }
+        // What it holds after its next event is to be read anew: the most that it ever used will say nothing of that.
+        self.lock().held = (0, 0);
+        Ok(Some((before, self.cgroup.memory_used().unwrap_or(0))))
+    }
+
+    /// Whether its memory is being taken back. To remove its cgroup meanwhile would have the kernel wait for the end of that,
+    /// and keep everybody from every cgroup until then.
+    pub fn is_being_reclaimed(&self) -> bool {
+        matches!(self.reclaiming.try_lock(), Err(TryLockError::WouldBlock))
+    }
+
+    /// Removes its cgroup: false while something is still in there.
+    pub fn remove_cgroup(&self) -> bool {
+        self.cgroup.remove().is_ok()
+    }
+}

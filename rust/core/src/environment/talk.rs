@@ -1,0 +1,322 @@
+//! Questions to an environment, and its answers.
+
+use std::cell::Cell;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use coldframe_sys::child::record::{Kind as RecordKind, Record};
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::{Cause, Environment, State};
+use crate::error::{Error, Result};
+use crate::process;
+use crate::random;
+use crate::report::ended;
+use crate::seat;
+use crate::spec::MAX_PAYLOAD;
+use crate::wire::{self, Arrival, Incoming, Kind, Outgoing, PACKET};
+
+/// After which time a wait first looks for a signal that it has missed.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A question, and what bounds the wait for its answer.
+///
+/// Deadlines are the supervisor's: when one passes, the environment ends, and with it this wait. `backstop` bounds it even
+/// if that went wrong.
+#[derive(Clone, Copy, Debug)]
+struct Question<'a> {
+    kind: Kind,
+    /// With which the answer counts: nobody inside can guess it before.
+    token: u64,
+    /// One part after another.
+    body: &'a [&'a [u8]],
+    /// Whether it has been sent already.
+    sent: bool,
+    /// Bytes that the answer may have.
+    most: usize,
+    backstop: Instant,
+    /// Whether a thaw is a phase of its own.
+    timed: bool,
+}
+
+/// An invocation on its way.
+#[derive(Clone, Copy, Debug)]
+pub struct Event<'a> {
+    /// With which its answer counts.
+    pub token: u64,
+    /// What goes first, the client context, and the event.
+    pub parts: [&'a [u8]; 3],
+}
+
+/// What came of a question to an environment.
+#[derive(Debug)]
+pub enum Reply {
+    /// An answer.
+    Answer(Kind, Vec<u8>),
+    /// The environment ended, or was ended: how its process ended, if it said so.
+    Ended(Option<i32>),
+    /// It had something to say before it was asked, and was not asked.
+    Unready,
+    /// It broke the protocol.
+    Rubbish(&'static str),
+    /// The caller was interrupted.
+    Interrupted,
+}
+
+impl Environment {
+    /// Tells it what its function is, ahead of need. None of the function's code runs.
+    pub fn describe(&self, backstop: Instant) -> Result<()> {
+        let question = Question {
+            kind: Kind::Describe,
+            token: random::number(),
+            body: &[&self.function.init],
+            sent: false,
+            most: 0,
+            backstop,
+            timed: true,
+        };
+        let reply = self.ask(&question, &|| false)?;
+        if !matches!(reply, Reply::Answer(Kind::Described, _)) {
+            let source = io::Error::from(io::ErrorKind::UnexpectedEof);
+            return Err(self.setup_failure().unwrap_or_else(|| Error::kernel("parking", self.id.clone(), source)));
+        }
+        self.described.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Has it import its handler, and waits until it is ready. An `event` that fits into the same packet goes with the order,
+    /// so that nobody waits for anybody in between: see [`Self::has_event`]. `interrupted` is asked whenever a signal came.
+    pub fn initialise(
+        &self,
+        event: Option<&Event<'_>>,
+        backstop: Instant,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Reply> {
+        let description: &[u8] = if self.described.load(Ordering::Acquire) { b"" } else { &self.function.init };
+        let bytecode = self.function.bytecode.get().map_or(&[][..], Vec::as_slice);
+        let len = ((description.len() + 1 + bytecode.len()) as u32).to_le_bytes();
+        let event_token = event.map_or(0, |event| event.token).to_le_bytes();
+        let [head, context, payload] = event.map_or([&[][..]; 3], |event| event.parts);
+        let both = [&len[..], description, b"\0", bytecode, &event_token, head, context, payload];
+        let fits = both.iter().map(|part| part.len()).sum::<usize>() <= wire::FIRST;
+        let with_event = event.is_some() && fits;
+        self.has_event.store(with_event, Ordering::Release);
+        let question = Question {
+            kind: Kind::Init,
+            token: random::number(),
+            body: if with_event { &both } else { &both[..4] },
+            sent: false,
+            most: MAX_PAYLOAD,
+            backstop,
+            timed: true,
+        };
+        self.ask(&question, interrupted)
+    }
+
+    /// Whether it has got an event with the order to initialise, for whose answer nobody has waited yet.
+    pub fn has_event(&self) -> bool {
+        self.has_event.load(Ordering::Acquire)
+    }
+
+    /// Gives it an event, unless it has it already, and waits for the answer. With `timed`, a thaw is a phase of its own.
+    pub fn invoke(
+        &self,
+        event: &Event<'_>,
+        backstop: Instant,
+        timed: bool,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Reply> {
+        let sent = self.has_event.swap(false, Ordering::AcqRel);
+        let (token, body) = (event.token, &event.parts);
+        self.ask(&Question { kind: Kind::Invoke, token, body, sent, most: MAX_PAYLOAD, backstop, timed }, interrupted)
+    }
+
+    /// Whether it lives, and has nothing to say.
+    pub fn waits(&self) -> bool {
+        self.usable() && self.wait(true, Instant::now()).is_ok_and(|ready| ready.nothing())
+    }
+
+    /// Sends a message and waits for its answer, keeping the output flowing meanwhile.
+    fn ask(&self, question: &Question<'_>, interrupted: &dyn Fn() -> bool) -> Result<Reply> {
+        let &Question { kind, token, body, sent, most, .. } = question;
+        let mut talk = Talk {
+            outgoing: Outgoing::new(kind, token, body),
+            incoming: Incoming::new(token, self.token.swap(token, Ordering::AcqRel), most),
+            sent,
+            // Taken rather than borrowed: `interrupted` may run code of the caller that invokes a function itself.
+            buffer: BUFFER.take().unwrap_or_else(|| vec![0; PACKET].into_boxed_slice()),
+        };
+        let reply = self.talk(question, &mut talk, interrupted);
+        BUFFER.set(Some(talk.buffer));
+        reply
+    }
+
+    fn talk(&self, question: &Question<'_>, talk: &mut Talk<'_>, interrupted: &dyn Fn() -> bool) -> Result<Reply> {
+        let &Question { kind, backstop, timed, .. } = question;
+        let failed = |e: io::Error| Error::kernel("talking to", self.id.clone(), e);
+        // One that died while it was idle, or has something to say that nobody asked, is not given the event at all.
+        if !talk.sent && self.state() != State::Init && !self.is_silent(talk).map_err(failed)? {
+            return Ok(Reply::Unready);
+        }
+        if !timed {
+            // What it finds when it wakes up wakes it once instead of twice. How long the thaw took is lost in that: most often
+            // it runs at once, on this CPU.
+            talk.push(self.control.as_fd());
+        }
+        if self.thaw(timed).is_err() {
+            // It has just ended, has seen nothing, and its cgroup is gone.
+            return Ok(Reply::Unready);
+        }
+        talk.push(self.control.as_fd());
+        let meanwhile = match kind {
+            Kind::Init if self.described.load(Ordering::Acquire) => Ok(()),
+            Kind::Init | Kind::Describe => self.prepare(),
+            _ => self.settle(),
+        };
+        // The cgroup of one that has just ended may be gone.
+        meanwhile.or_else(|e| if process::readable(self.pidfd(), Duration::ZERO) { Ok(()) } else { Err(e) })?;
+        if talk.sent && kind != Kind::Init && self.patience.is_worth_it() {
+            if let Some(reply) = self.patience.watch(|| self.hear(talk).transpose()) {
+                return reply.map_err(failed);
+            }
+            // A signal that came meanwhile has interrupted nothing.
+            if interrupted() {
+                return Ok(Reply::Interrupted);
+            }
+        }
+        let begun = Instant::now();
+        loop {
+            // A signal that came just before a wait does not end it: after as long again as it has taken, look.
+            let look = Instant::now() + begun.elapsed().max(LOOK);
+            let ready = match self.wait(talk.sent, backstop.min(look)) {
+                Ok(ready) if ready.nothing() && interrupted() => return Ok(Reply::Interrupted),
+                Ok(ready) => ready,
+                Err(rustix::io::Errno::INTR) if interrupted() => return Ok(Reply::Interrupted),
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(e) => return Err(failed(e.into())),
+            };
+            if ready.output {
+                self.drain(&mut talk.buffer);
+            }
+            if ready.control {
+                if let Some(reply) = self.hear(talk).map_err(failed)? {
+                    return Ok(reply);
+                }
+            } else if ready.channel {
+                return Ok(Reply::Ended(self.exit_status(Duration::ZERO)));
+            }
+            if Instant::now() > backstop {
+                self.kill(Cause::Timeout);
+                return Ok(Reply::Ended(None));
+            }
+            talk.push(self.control.as_fd());
+        }
+    }
+
+    /// Takes what has arrived: `None` as long as that is no whole answer.
+    fn hear(&self, talk: &mut Talk<'_>) -> io::Result<Option<Reply>> {
+        Ok(match talk.incoming.pull(self.control.as_fd(), &mut talk.buffer)? {
+            Arrival::Message(kind, body) => {
+                // What was printed before the answer belongs to it.
+                self.drain(&mut talk.buffer);
+                Some(Reply::Answer(kind, body))
+            }
+            Arrival::Rubbish(why) => Some(Reply::Rubbish(why)),
+            Arrival::Closed => Some(Reply::Ended(self.exit_status(Duration::from_secs(2)))),
+            Arrival::Nothing => None,
+        })
+    }
+
+    /// Whether it waits, as it should. Second answers to its last question are thrown away.
+    fn is_silent(&self, talk: &mut Talk<'_>) -> io::Result<bool> {
+        // One that stands still ended before that if at all, and the supervisor has been told.
+        let ended = !self.stopped.load(Ordering::Acquire) && process::readable(self.channel.as_fd(), Duration::ZERO);
+        Ok(!ended && talk.incoming.pull(self.control.as_fd(), &mut talk.buffer)? == Arrival::Nothing)
+    }
+
+    fn drain(&self, buffer: &mut [u8]) {
+        self.lock().log.drain(self.output.as_fd(), buffer);
+    }
+
+    fn wait(&self, sent: bool, until: Instant) -> Result<Ready, rustix::io::Errno> {
+        let left = until.saturating_duration_since(Instant::now());
+        let control = if sent { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
+        let mut fds = [
+            PollFd::new(&self.control, control),
+            PollFd::new(&self.channel, PollFlags::IN),
+            PollFd::new(&self.output, PollFlags::IN),
+        ];
+        poll(&mut fds, Some(&process::timespec(left)))?;
+        let incoming = PollFlags::IN | PollFlags::HUP | PollFlags::ERR;
+        Ok(Ready {
+            control: fds[0].revents().intersects(incoming),
+            channel: fds[1].revents().intersects(incoming),
+            output: fds[2].revents().contains(PollFlags::IN),
+        })
+    }
+
+    /// How the environment's process ended, as its init tells. A process that closes its end of the wire without ending
+    /// is given a moment, and then ended.
+    fn exit_status(&self, patience: Duration) -> Option<i32> {
+        let mut record = [0; 64];
+        let status = loop {
+            match crate::zygote::receive(self.channel.as_fd(), &mut record, patience) {
+                Ok(len) => {
+                    if let Some(record) =
+                        Record::from_bytes(&record[..len]).filter(|r| r.kind == RecordKind::Exited as u32)
+                    {
+                        break Some(record.value);
+                    }
+                    let mut inner = self.lock();
+                    inner.failure = inner
+                        .failure
+                        .take()
+                        .or_else(|| seat::step_failure(&record[..len], self.zygote.birth(), &self.function.assign));
+                }
+                Err(_) => break None,
+            }
+        };
+        self.kill(Cause::Retired);
+        self.drain(&mut [0; 4096]);
+        status
+    }
+}
+
+struct Ready {
+    control: bool,
+    channel: bool,
+    output: bool,
+}
+
+impl Ready {
+    fn nothing(&self) -> bool {
+        !(self.control || self.channel || self.output)
+    }
+}
+
+/// A question on its way, and its answer.
+struct Talk<'a> {
+    outgoing: Outgoing<'a>,
+    incoming: Incoming,
+    sent: bool,
+    buffer: Box<[u8]>,
+}
+
+impl Talk<'_> {
+    /// Sends what the socket takes.
+    fn push(&mut self, control: BorrowedFd<'_>) {
+        // When the other end is gone, its last words may still be there.
+        self.sent = self.sent || self.outgoing.push(control).unwrap_or(true);
+    }
+}
+
+thread_local! {
+    static BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+}
+
+/// What a process ended by itself is said to have done.
+pub fn last_words(status: Option<i32>) -> String {
+    status.map_or_else(|| "Runtime exited with error: signal: killed".into(), ended)
+}
