@@ -63,12 +63,25 @@ def need(*, tool: str, why: str) -> str:
 # What is waited for off the clock.
 
 
-def parked(host: coldframe.Host) -> Callable[[], None]:
-    """Return a wait until `host` has made ahead what recent demand asks for."""
+def stocked(host: coldframe.Host) -> Callable[[], None]:
+    """Return a wait until `host` has made ahead what it makes, and what was used up has ended."""
+    ended = gone(host)
 
     def wait() -> None:
-        if not (host._live().wait_for_stock(PATIENCE_S) and host.parked):
-            pytest.fail(f"waited {PATIENCE_S:g} s in vain until environments are parked")
+        ended()
+        if not host._live().wait_for_stock(PATIENCE_S):
+            pytest.fail(f"waited {PATIENCE_S:g} s in vain until everything is made ahead")
+
+    return wait
+
+
+def parked(host: coldframe.Host) -> Callable[[], None]:
+    """Return the same for a host that parks environments."""
+    ready = stocked(host)
+
+    def wait() -> None:
+        ready()
+        assert host.parked
 
     return wait
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import descendants, living
+from conftest import descendants, living, until
 
 import coldframe
 
@@ -246,8 +246,32 @@ def test_the_cap_on_processes_counts_threads(make, group):
 
 @pytest.mark.parametrize("memory_mb", [64, 128, 442, 884, 1769, 3538])
 def test_the_quota_is_in_proportion_to_memory(make, group, memory_mb):
-    make(ECHO, memory_mb=memory_mb)(1)
+    make(BURN, memory_mb=memory_mb)(0.05)
     assert group().share == pytest.approx(memory_mb / VCPU_MB, rel=0.02)
+
+
+def test_the_quota_waits_until_it_could_be_used_up(make, group):
+    """A period lasts 10 ms or more and lets a whole processor be used for as long: short events are far from it."""
+    fn = make(BURN, memory_mb=VCPU_MB)
+    fn(0.001)
+    assert group().share is None
+    for _ in range(12):
+        fn(0.001)
+    assert until(lambda: group().share == pytest.approx(1, rel=0.02)), "events add up"
+
+
+def test_an_environment_that_serves_once_is_limited_while_it_serves(make, group):
+    future = make(BURN, memory_mb=884, reuse=False).submit(0.3)
+    assert until(lambda: group().share == pytest.approx(0.5, rel=0.02))
+    report = future.result().report
+    assert 0.3 < report.cpu_ms / report.duration_ms < 0.75
+
+
+def test_what_does_not_stand_still_between_events_is_limited_from_the_first(make):
+    with coldframe.Host(freeze=False) as host:
+        make(ECHO, memory_mb=884, host=host)(1)
+        (environment,) = living(host)
+        assert Group(environment).share == pytest.approx(0.5, rel=0.02)
 
 
 def test_the_weight_is_in_proportion_to_memory(make, group):

@@ -159,6 +159,7 @@ impl Core {
         }
         let begun = served.begun.unwrap_or_else(Instant::now);
         let deadline = self.supervisor().keep(environment, begun + timeout);
+        let quota = environment.unlimited_for().map(|time| self.supervisor().settle(environment, begun + time));
         let head = call.head(request, process::monotonic_ns() + timeout.as_nanos() as u64);
         let event = Event { token, parts: [&head[..], call.client_context, call.event] };
         let backstop = begun + timeout + Duration::from_secs(5);
@@ -166,6 +167,10 @@ impl Core {
         let duration = begun.elapsed();
         environment.note(|phases| phases.invoke = Some(duration.saturating_sub(phases.thaw.unwrap_or_default())));
         let in_time = self.supervisor().met(&deadline);
+        if let Some(quota) = quota {
+            self.supervisor().met(&quota);
+            environment.was_busy(duration);
+        }
         let reply = match reply {
             Ok(reply) => reply,
             Err(e) => {

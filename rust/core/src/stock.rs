@@ -111,6 +111,11 @@ impl Stock {
         inner.parked.len() >= parked && inner.seats.len() >= seats
     }
 
+    /// What is parked.
+    pub fn give_up_parked(&self) -> Vec<Seat> {
+        std::mem::take(&mut self.lock().parked)
+    }
+
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
         let inner = self.lock();

@@ -25,7 +25,7 @@ pub struct Supervisor {
 
 #[derive(Debug, Default)]
 struct Inner {
-    deadlines: BTreeMap<(Instant, u64), Weak<Environment>>,
+    deadlines: BTreeMap<(Instant, u64), (Weak<Environment>, Then)>,
     watched: HashMap<u64, Arc<Environment>>,
     /// Environments that are dead, but whose cgroups are still to be removed, by when that is tried.
     graves: BTreeMap<(Instant, u64), Grave>,
@@ -43,6 +43,13 @@ struct Grave {
     environment: Arc<Environment>,
     /// How long to wait when it cannot be closed this time.
     patience: Duration,
+}
+
+/// What happens at a deadline.
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    Kill,
+    Settle,
 }
 
 /// A deadline that is being kept.
@@ -107,10 +114,19 @@ impl Supervisor {
 
     /// Kills `environment` at `at`, unless the deadline is met first.
     pub fn keep(&self, environment: &Arc<Environment>, at: Instant) -> Deadline {
+        self.add(environment, at, Then::Kill)
+    }
+
+    /// Puts the quota of `environment` in force at `at`, unless the deadline is met first.
+    pub fn settle(&self, environment: &Arc<Environment>, at: Instant) -> Deadline {
+        self.add(environment, at, Then::Settle)
+    }
+
+    fn add(&self, environment: &Arc<Environment>, at: Instant, then: Then) -> Deadline {
         let mut inner = self.lock();
         inner.next += 1;
         let key = (at, inner.next);
-        inner.deadlines.insert(key, Arc::downgrade(environment));
+        inner.deadlines.insert(key, (Arc::downgrade(environment), then));
         drop(inner);
         self.alarm.no_later_than(at);
         Deadline(key.0, key.1)
@@ -236,10 +252,17 @@ impl Supervisor {
         loop {
             let mut inner = self.lock();
             let Some(entry) = inner.deadlines.first_entry().filter(|entry| entry.key().0 <= now) else { return };
-            let environment = entry.remove().upgrade();
+            let (environment, then) = entry.remove();
             drop(inner);
-            if let Some(environment) = environment {
-                environment.kill(Cause::Timeout);
+            let Some(environment) = environment.upgrade() else { continue };
+            match then {
+                Then::Kill => environment.kill(Cause::Timeout),
+                // One that cannot be limited must not go on; one that has just ended has no cgroup any more.
+                Then::Settle => {
+                    if environment.settle().is_err() && !environment.ended() {
+                        environment.kill(Cause::Retired);
+                    }
+                }
             }
         }
     }

@@ -122,7 +122,7 @@ impl Groups {
             make(&path)?;
             Ok(path)
         };
-        let mut cgroup = Cgroup { unified: None, places: BTreeMap::new(), freezer: None, prepared: None };
+        let mut cgroup = Cgroup { unified: None, places: BTreeMap::new(), freezer: None };
         cgroup.unified = self.make_unified(name, zygote)?;
         for (&controller, place) in &self.places {
             let place = match place {
@@ -198,8 +198,6 @@ pub struct Cgroup {
     unified: Option<PathBuf>,
     places: BTreeMap<Controller, Place>,
     freezer: Option<PathBuf>,
-    /// The quota that only has to be put in force, if it was used before (`Groups::keep`).
-    prepared: Option<Quota>,
 }
 
 impl Cgroup {
@@ -255,15 +253,11 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Weighs its CPU time by `vcpus`, and prepares the quota that they are.
-    pub fn share_cpu(&self, vcpus: f64) -> Result<()> {
+    /// Weighs its CPU time by `vcpus`.
+    pub fn weigh_cpu(&self, vcpus: f64) -> Result<()> {
         match self.places.get(&Controller::Cpu) {
-            Some(Place::V1(path)) => {
-                v1::weigh_cpu(path, vcpus)?;
-                let quota = Quota::new(vcpus);
-                if self.prepared == Some(quota) { Ok(()) } else { v1::prepare_quota(path, quota) }
-            }
-            Some(Place::V2(path)) => v2::share_cpu(path, Quota::new(vcpus), vcpus),
+            Some(Place::V1(path)) => v1::weigh_cpu(path, vcpus),
+            Some(Place::V2(path)) => v2::weigh_cpu(path, vcpus),
             None => Ok(()),
         }
     }
@@ -357,16 +351,21 @@ fn remove_all(paths: impl IntoIterator<Item = PathBuf>) -> io::Result<()> {
 
 /// A share of CPU time as the scheduler takes it: so many microseconds in every period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Quota {
+pub struct Quota {
     quota_us: u64,
     period_us: u64,
 }
 
 impl Quota {
     /// The kernel takes no quota below 1 ms; short periods keep the stalls of a throttled process short.
-    fn new(vcpus: f64) -> Self {
+    pub fn new(vcpus: f64) -> Self {
         let period_us = (1_000.0 / vcpus).ceil().clamp(10_000.0, 1_000_000.0) as u64;
         Self { quota_us: ((period_us as f64 * vcpus).round() as u64).max(1_000), period_us }
+    }
+
+    /// CPU time in a period.
+    pub fn runtime(self) -> Duration {
+        Duration::from_micros(self.quota_us)
     }
 }
 

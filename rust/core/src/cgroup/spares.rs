@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Cgroup, Controller, Groups, Place, Quota, read_field, read_number, write};
+use super::{Cgroup, Controller, Groups, Place, read_field, read_number, write};
 use crate::error::Result;
 
 /// Cgroups that wait to be used again at most.
@@ -51,12 +51,12 @@ impl Groups {
         legacy && !cgroup.places.is_empty() && self.spares.lock().len() < self.spares.most.load(Ordering::Relaxed)
     }
 
-    /// Takes back the empty cgroup of an environment of `vcpus` that has ended without a kill for memory. False if it could
+    /// Takes back the empty cgroup of an environment whose quota was in force if `limited`, and that has ended without a kill for memory. False if it could
     /// not be made like new: then it is to be removed.
-    pub fn keep(&self, cgroup: &Cgroup, vcpus: f64) -> bool {
+    pub fn keep(&self, cgroup: &Cgroup, limited: bool) -> bool {
         let removed = cgroup.unified.as_ref().is_none_or(|path| fs::remove_dir(path).is_ok());
-        let kept = Cgroup { unified: None, prepared: Some(Quota::new(vcpus)), ..cgroup.clone() };
-        if !removed || !kept.renew() {
+        let kept = Cgroup { unified: None, ..cgroup.clone() };
+        if !removed || !kept.renew(limited) {
             return false;
         }
         self.spares.lock().push(kept);
@@ -78,14 +78,14 @@ impl Groups {
 
 impl Cgroup {
     /// Takes back everything that an environment's life has set or counted here, but for counts that only matter by how much
-    /// they grow, and the quota's period and burst, which wait for the quota.
-    fn renew(&self) -> bool {
+    /// they grow.
+    fn renew(&self, limited: bool) -> bool {
         let clean = |path: &Path| {
             read_field(&path.join("memory.oom_control"), "oom_kill") == Some(0)
                 && read_number(&path.join("memory.usage_in_bytes")).is_some_and(|left| left <= MOST_LEFT)
         };
         let memory = self.places.get(&Controller::Memory).map(Place::path);
-        memory.is_none_or(clean) && self.reset().is_ok()
+        memory.is_none_or(clean) && self.reset(limited).is_ok()
     }
 
     /// Whether nothing is in there any more. The kernel takes the dead out of a cgroup a little after it has told of their
@@ -95,7 +95,7 @@ impl Cgroup {
         self.paths().values().all(|path| empty(path))
     }
 
-    fn reset(&self) -> Result<()> {
+    fn reset(&self, limited: bool) -> Result<()> {
         if let Some(path) = &self.freezer {
             write(&path.join("freezer.state"), "THAWED")?;
         }
@@ -114,7 +114,9 @@ impl Cgroup {
                 // What the next one does before its function is known is not to be slower for the last one's.
                 Controller::Cpu => {
                     write(&path.join("cpu.shares"), "1024")?;
-                    self.limit_cpu(None)?;
+                    if limited {
+                        self.limit_cpu(None)?;
+                    }
                 }
             }
         }

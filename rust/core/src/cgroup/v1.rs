@@ -26,21 +26,17 @@ pub(super) fn forbid_swap(path: &Path) -> Result<()> {
     write(&path.join("memory.swappiness"), "0")
 }
 
-pub(super) fn prepare_quota(path: &Path, quota: Quota) -> Result<()> {
-    write(&path.join("cpu.cfs_period_us"), &quota.period_us.to_string())?;
-    // Kernel 5.14; without it there are no bursts.
-    let _ = write(&path.join("cpu.cfs_burst_us"), &quota.quota_us.to_string());
-    Ok(())
-}
-
 pub(super) fn weigh_cpu(path: &Path, vcpus: f64) -> Result<()> {
     let shares = (1024.0 * vcpus).clamp(2.0, 262_144.0) as u64;
     write(&path.join("cpu.shares"), &shares.to_string())
 }
 
 pub(super) fn limit_cpu(path: &Path, quota: Option<Quota>) -> Result<()> {
-    let quota = quota.map_or_else(|| "-1".into(), |quota| quota.quota_us.to_string());
-    write(&path.join("cpu.cfs_quota_us"), &quota)
+    let Some(Quota { quota_us, period_us }) = quota else { return write(&path.join("cpu.cfs_quota_us"), "-1") };
+    write(&path.join("cpu.cfs_period_us"), &period_us.to_string())?;
+    // Kernel 5.14; without it there are no bursts.
+    let _ = write(&path.join("cpu.cfs_burst_us"), &quota_us.to_string());
+    write(&path.join("cpu.cfs_quota_us"), &quota_us.to_string())
 }
 
 pub(super) fn memory_alarm(path: &Path) -> Result<OwnedFd> {

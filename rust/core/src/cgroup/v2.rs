@@ -13,14 +13,14 @@ pub(super) fn limit_memory(path: &Path, bytes: u64) -> Result<()> {
     if swap.exists() { write(&swap, "0") } else { Ok(()) }
 }
 
-pub(super) fn share_cpu(path: &Path, quota: Quota, vcpus: f64) -> Result<()> {
-    // Kernel 5.14; without it there are no bursts.
-    let _ = write(&path.join("cpu.max.burst"), &quota.quota_us.to_string());
+pub(super) fn weigh_cpu(path: &Path, vcpus: f64) -> Result<()> {
     let weight = (100.0 * vcpus).clamp(1.0, 10_000.0) as u64;
     write(&path.join("cpu.weight"), &weight.to_string())
 }
 
 pub(super) fn limit_cpu(path: &Path, quota: Option<Quota>) -> Result<()> {
-    let quota = quota.map_or_else(|| "max".into(), |quota| format!("{} {}", quota.quota_us, quota.period_us));
-    write(&path.join("cpu.max"), &quota)
+    let Some(Quota { quota_us, period_us }) = quota else { return write(&path.join("cpu.max"), "max") };
+    // Kernel 5.14; without it there are no bursts.
+    let _ = write(&path.join("cpu.max.burst"), &quota_us.to_string());
+    write(&path.join("cpu.max"), &format!("{quota_us} {period_us}"))
 }

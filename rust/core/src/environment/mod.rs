@@ -110,6 +110,8 @@ pub struct Environment {
     stopped: AtomicBool,
     /// Whether its quota is in force.
     settled: AtomicBool,
+    /// Whether it has had an event.
+    counted: AtomicBool,
     /// Whether it has been told what its function is.
     described: AtomicBool,
     /// Of the last question that was asked.
@@ -132,6 +134,8 @@ struct Inner {
     last_used: SystemTime,
     /// When it was ready, if it has an event since then.
     ready: Option<Instant>,
+    /// How long all its events took.
+    busy: Duration,
     /// When it was last asked.
     usage: Usage,
     /// How long the invocations took after which it was not asked.
@@ -188,6 +192,7 @@ impl Environment {
             cause: AtomicU8::new(Cause::None as u8),
             stopped: AtomicBool::new(false),
             settled: AtomicBool::new(false),
+            counted: AtomicBool::new(false),
             described: AtomicBool::new(false),
             token: AtomicU64::new(random::number()),
             has_event: AtomicBool::new(false),
@@ -198,6 +203,7 @@ impl Environment {
                 created: now,
                 last_used: now,
                 ready: None,
+                busy: Duration::ZERO,
                 usage: Usage::default(),
                 unread: Duration::ZERO,
                 held: (0, 0),
@@ -316,7 +322,7 @@ impl Environment {
 
     /// Whether nothing in its life was out of the ordinary.
     pub fn ended_well(&self) -> bool {
-        self.settled.load(Ordering::Acquire) && self.cause() == Cause::Retired && !self.out_of_memory()
+        self.counted.load(Ordering::Acquire) && self.cause() == Cause::Retired && !self.out_of_memory()
     }
 
     /// Its state.

@@ -6,7 +6,7 @@ use std::sync::{PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::{Cause, Environment, State};
-use crate::cgroup::{Cgroup, Usage};
+use crate::cgroup::{Cgroup, Quota, Usage};
 use crate::error::{Error, Result};
 
 /// For how much of an environment's work its counters may be left alone.
@@ -21,7 +21,7 @@ impl Environment {
     /// Lets it die as fast as it can: one that has used its quota up dies slowly. To set a quota takes the kernel a look at
     /// all others: not for those that wait for an event and never needed so much.
     pub fn lift_quota(&self) {
-        if self.settled.load(Ordering::Acquire) {
+        if self.is_settled() {
             let _ = self.with_cgroup(|cgroup| cgroup.limit_cpu(None));
         }
     }
@@ -41,21 +41,20 @@ impl Environment {
         *self.owns_cgroup.write().unwrap_or_else(PoisonError::into_inner) = false;
     }
 
-    /// Stops every process of it, until the next question.
+    /// Stops every process of it, until the next question; where nothing does that, it is to be limited.
     pub fn freeze(&self) -> Result<()> {
-        // Made ahead of need, it has not been asked anything yet.
-        self.settle()?;
-        if self.cgroup.can_freeze() {
-            let begun = Instant::now();
-            self.with_cgroup(|cgroup| self.gauges.freeze(cgroup, true))?;
-            self.stopped.store(true, Ordering::Release);
-            self.set_state(State::Frozen);
-            // Killed meanwhile: what version 1 has stopped would never take the signal.
-            if self.cause() != Cause::None {
-                self.with_cgroup(|cgroup| self.gauges.freeze(cgroup, false))?;
-            }
-            self.lock().phases.freeze = Some(begun.elapsed());
+        if !self.cgroup.can_freeze() {
+            return self.settle();
         }
+        let begun = Instant::now();
+        self.with_cgroup(|cgroup| self.gauges.freeze(cgroup, true))?;
+        self.stopped.store(true, Ordering::Release);
+        self.set_state(State::Frozen);
+        // Killed meanwhile: what version 1 has stopped would never take the signal.
+        if self.cause() != Cause::None {
+            self.with_cgroup(|cgroup| self.gauges.freeze(cgroup, false))?;
+        }
+        self.lock().phases.freeze = Some(begun.elapsed());
         Ok(())
     }
 
@@ -70,16 +69,15 @@ impl Environment {
         Ok(())
     }
 
-    /// Makes ready what `settle` needs, at a moment when nobody waits for it.
+    /// What has to be done before the first event, at a moment when nobody waits for it.
     pub(super) fn prepare(&self) -> Result<()> {
         self.usage();
-        self.with_cgroup(|cgroup| cgroup.share_cpu(self.function.spec.vcpus()))
+        self.with_cgroup(|cgroup| cgroup.weigh_cpu(self.function.spec.vcpus()))
     }
 
-    /// Puts the CPU quota in force, once: initialisation ran at full speed, and what it used counts for no invocation.
-    pub(super) fn settle(&self) -> Result<()> {
-        if !self.settled.swap(true, Ordering::AcqRel) {
-            self.with_cgroup(|cgroup| cgroup.limit_cpu(Some(self.function.spec.vcpus())))?;
+    /// At an event: what initialisation has used counts for no invocation.
+    pub(super) fn begin(&self) {
+        if !self.counted.swap(true, Ordering::AcqRel) {
             let initialised = self.usage().cpu;
             let mut inner = self.lock();
             if let Some(ready) = inner.ready.take() {
@@ -87,7 +85,33 @@ impl Environment {
                 inner.usage.cpu -= ready.elapsed().min(initialised);
             }
         }
-        Ok(())
+    }
+
+    /// For how long the next event may run before the quota has to be in force; `None`: it is.
+    ///
+    /// One that has not been busy for as long as the quota lets it run in one period could not have used that up. Most end or
+    /// stand still before, and to set a quota takes the kernel a look at all cgroups.
+    pub fn unlimited_for(&self) -> Option<Duration> {
+        let runtime = || Quota::new(self.function.spec.vcpus()).runtime();
+        (!self.is_settled()).then(|| runtime().saturating_sub(self.lock().busy))
+    }
+
+    /// Notes that an event took so long.
+    pub fn was_busy(&self, time: Duration) {
+        self.lock().busy += time;
+    }
+
+    /// Puts the CPU quota in force, once: initialisation ran at full speed.
+    pub fn settle(&self) -> Result<()> {
+        if self.settled.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.with_cgroup(|cgroup| cgroup.limit_cpu(Some(self.function.spec.vcpus())))
+    }
+
+    /// Whether its quota was put in force.
+    pub fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
     }
 
     /// Notes when it was ready, and went on to the event that it had.

@@ -173,7 +173,10 @@ impl Environment {
         let meanwhile = match kind {
             Kind::Init if self.described.load(Ordering::Acquire) => Ok(()),
             Kind::Init | Kind::Describe => self.prepare(),
-            _ => self.settle(),
+            _ => {
+                self.begin();
+                Ok(())
+            }
         };
         // The cgroup of one that has just ended may be gone.
         meanwhile.or_else(|e| if process::readable(self.pidfd(), Duration::ZERO) { Ok(()) } else { Err(e) })?;

@@ -171,8 +171,12 @@ impl Core {
         *self.most.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many there is memory for beside all that is parked but these.
+    /// How many there is memory for beside all that is parked but these. When memory is short none is added: those that are
+    /// there need no more.
     fn memory_for(&self, own: usize) -> usize {
+        if self.memory_in_use() + PARKED_BYTES > self.max_memory {
+            return own;
+        }
         let all = (self.max_memory / PART / PARKED_BYTES) as usize;
         all.saturating_sub(self.parked().saturating_sub(own))
     }
@@ -219,20 +223,29 @@ impl Core {
     }
 
     /// Ends what is parked; false if nothing is.
-    pub(super) fn give_up_stock(&self) -> bool {
-        let stock: Vec<Seat> = self.nursery.all().iter().flat_map(|zygote| zygote.stock.drain()).collect();
-        for seat in &stock {
-            self.end_seat(seat);
-        }
+    pub(super) fn give_up_parked(&self) -> bool {
+        let seats: Vec<Seat> = self.nursery.all().iter().flat_map(|zygote| zygote.stock.give_up_parked()).collect();
         let parked: Vec<_> =
             self.lock().functions.values_mut().flat_map(|share| std::mem::take(&mut share.ahead.parked)).collect();
         for environment in &parked {
             environment.kill(Cause::Retired);
         }
+        for seat in &seats {
+            self.end_seat(seat);
+        }
         // All of them are on their way before the first is waited for.
         for environment in &parked {
             environment.ends();
         }
-        !(stock.is_empty() && parked.is_empty())
+        !(seats.is_empty() && parked.is_empty())
+    }
+
+    /// Ends the seats that are free; false if there is none.
+    pub(super) fn give_up_seats(&self) -> bool {
+        let seats: Vec<Seat> = self.nursery.all().iter().flat_map(|zygote| zygote.stock.drain()).collect();
+        for seat in &seats {
+            self.end_seat(seat);
+        }
+        !seats.is_empty()
     }
 }

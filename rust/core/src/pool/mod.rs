@@ -188,6 +188,11 @@ impl Core {
         let now = Instant::now();
         // In a burst the supervisor does it, when the burst is over.
         let after = self.freeze_after(environment.answered(now));
+        // What does not stand still can use the processor between events.
+        if !(self.options.freeze && after.is_zero()) && environment.settle().is_err() {
+            environment.kill(Cause::Retired);
+            return;
+        }
         if self.options.freeze && after.is_zero() && environment.freeze().is_err() {
             environment.kill(Cause::Retired);
             return;
@@ -284,7 +289,7 @@ impl Core {
         if wanted && !cgroup.is_empty() {
             return false;
         }
-        let kept = wanted && groups.keep(cgroup, environment.function().spec.vcpus());
+        let kept = wanted && groups.keep(cgroup, environment.is_settled());
         if !kept && !environment.remove_cgroup() {
             return false;
         }
@@ -342,7 +347,8 @@ impl Core {
             && self.wait_for_the_making()
             && self.supervisor.wait_for_burials(Duration::from_secs(10));
         self.lock().functions.clear();
-        self.give_up_stock();
+        self.give_up_parked();
+        self.give_up_seats();
         // One that was being launched until now.
         self.nursery.end();
         self.keeper.stop();

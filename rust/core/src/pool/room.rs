@@ -53,16 +53,23 @@ impl Core {
     pub(super) fn make_memory_room(&self) -> Result<()> {
         let _making = self.begin()?;
         loop {
-            let used = self.house.groups.memory_used().unwrap_or(0);
+            let used = self.memory_in_use();
             if used <= self.max_memory {
                 return Ok(());
             }
             let full =
                 format!("environments use {} MiB of memory and max_memory_mb is {}", used >> 20, self.max_memory >> 20);
-            if !self.give_up_stock() && !self.evict_one(&full) && !self.see_one_off() {
+            // Free seats hold next to nothing, and one of them is about to be needed.
+            let given = self.give_up_parked() || self.evict_one(&full) || self.give_up_seats() || self.see_one_off();
+            if !given {
                 return Err(Error::Throttled(format!("{full}; try again later, or raise it")));
             }
         }
+    }
+
+    /// What all environments hold, in bytes.
+    pub(super) fn memory_in_use(&self) -> u64 {
+        self.house.groups.memory_used().unwrap_or(0)
     }
 
     /// Waits for the end of an environment that has been killed and still holds memory; false if there is none.
