@@ -7,6 +7,4 @@ def test_cold_start_from_a_parked_environment_against_the_floor(alternately, pro
     fn = function(host, reuse=False)
     fn(EVENT)  # parks for those to come
     times = alternately(lambda: fn(EVENT), ready=parked(host), floor=floor("cold").round)
-    promise(
-        "cold start, environments parked / C floor", ratio(times, "floor"), at_most=0.6, until_then=1.2, times=times
-    )
+    promise("cold start, environments parked / C floor", ratio(times, "floor"), at_most=0.6, times=times)

@@ -18,7 +18,6 @@ def test_warm_invocation_against_the_floor(alternately, promise, function, host,
         "warm, frozen between calls / C floor",
         ratio(times, "floor"),
         at_most=3.0,
-        until_then=6.0,
         times=times,
         floor_in_a_loop_p50_ms=statistics.median(plain.rounds(1000)) * 1e3,
     )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import compileall
 import json
+import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -224,3 +227,23 @@ def test_what_a_preload_puts_in_front_of_imports_sees_the_handler(
     (task / "app.py").write_text("import watching\ndef handler(e, c): return watching.seen")
     with Zygote(str(library), python, preload=["watching"], sites=[str(site)]) as zygote:
         assert "app" in call(zygote.fork(task))
+
+
+REHEARSE = f"""{IMPORT_RUNTIME}
+from coldframe_runtime import environment, rehearsal
+rehearsing = rehearsal.Rehearsal(environment.Environment(sys.modules.keys(), sys.path))
+rehearsing.run(1, compiled=False)
+os.write(1, str(len(rehearsing._script.bytecode)).encode())
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_an_installer_has_compiled_is_rehearsed_as_if_it_were_not(tmp_path: Path, *, compiled: bool) -> None:
+    """Only that way knows the bytecode: pip compiles all sources that it installs, those of the stage too."""
+    runtime = shutil.copytree(RUNTIME, tmp_path / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
+    if compiled:
+        assert compileall.compile_dir(runtime, quiet=1)
+        assert (runtime / "stage" / "__pycache__").exists()
+    command = [sys.executable, "-I", "-S", "-c", REHEARSE, json.dumps({"runtime": str(runtime)})]
+    assert int(subprocess.check_output(command, timeout=20)) > 100

@@ -69,6 +69,7 @@ class Environment:
         self._settled = frozenset((*settled, inside.NAME))
         self._standard_library = list(standard_library)
         self._channel = wire.Channel(CONTROL_FD)
+        self._list = _names
         self._output = Output()
         self._logs = Logs()
         self._function: dict[str, Any] = {}
@@ -79,11 +80,13 @@ class Environment:
     def perform(self, channel: wire.Channel) -> None:
         """Initialise and answer one invocation on another channel: a rehearsal."""
         own, self._channel = self._channel, channel
+        self._list = _sources
         try:
             self._pid = _getpid()
             self._invoke(self._initialise())
         finally:
             self._channel, self._function, self._handler = own, {}, None
+            self._list = _names
             self._logs.request_id = ""
 
     def run(self) -> NoReturn:
@@ -161,7 +164,7 @@ class Environment:
         for site in function.get("packages", ()):
             if site not in sys.path:
                 sys.path.append(site)
-        entries = _names(task)
+        entries = self._list(task)
         shadowing = [*entries]
         for folder in _LAYERS if function.get("layers") else ():
             shadowing += _names(folder)
@@ -231,3 +234,8 @@ def _names(folder: str) -> list[str]:
         return os.listdir(folder)  # noqa: PTH208 - no pathlib in here
     except OSError:
         return []
+
+
+def _sources(folder: str) -> list[str]:
+    """Return the same without the bytecode that an installer may have put there: of a stage, not of a function's code."""
+    return [name for name in _names(folder) if name != "__pycache__"]

@@ -180,7 +180,9 @@ impl Environment {
         };
         // The cgroup of one that has just ended may be gone.
         meanwhile.or_else(|e| if process::readable(self.pidfd(), Duration::ZERO) { Ok(()) } else { Err(e) })?;
-        if talk.sent && kind != Kind::Init && self.patience.is_worth_it() {
+        // One that goes from its initialisation to its event takes longer than a moment.
+        let soon = talk.sent && kind != Kind::Init && !question.sent;
+        if soon && self.patience.is_worth_it() {
             if let Some(reply) = self.patience.watch(|| self.hear(talk).transpose()) {
                 return reply.map_err(failed);
             }
