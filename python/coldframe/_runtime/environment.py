@@ -237,5 +237,5 @@ def _names(folder: str) -> list[str]:
 
 
 def _sources(folder: str) -> list[str]:
-    """Return the same without the bytecode that an installer may have put there: of a stage, not of a function's code."""
+    """Return the same without bytecode that an installer may have put there: of a stage, not of a function's code."""
     return [name for name in _names(folder) if name != "__pycache__"]
