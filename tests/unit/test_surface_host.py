@@ -372,7 +372,10 @@ def test_a_program_that_is_killed_takes_its_environments_along(program):
     running.wait()
 
     def gone():
-        return not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"
+        try:
+            return psutil.Process(pid).status() == "zombie"
+        except psutil.NoSuchProcess:
+            return True
 
     assert until(gone)
 

@@ -37,5 +37,6 @@ pub mod state;
 pub mod stock;
 pub mod store;
 pub mod supervisor;
+pub mod untold;
 pub mod wire;
 pub mod zygote;

@@ -4,30 +4,27 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::pool::Core;
+use crate::untold::Untold;
 
 /// How long an environment stands still before it gives memory back.
 const REST: Duration = Duration::from_secs(30);
 /// What comes back from swap in a second, a page at a time, in bytes (half of what an SSD was seen to do). An environment
 /// that can be made again sooner than that stays in memory: a warm start is not to be slower than a cold one.
 const FETCHED: f64 = 100e6;
-/// How many notes are kept until somebody asks for them.
-const NOTES: usize = 1000;
 
 /// Those that are to give memory back, and what came of it.
 #[derive(Debug)]
 pub struct Reclaim {
     rest_ms: AtomicU64,
     due: Mutex<VecDeque<Due>>,
-    notes: Mutex<VecDeque<Note>>,
-    /// Whether there are any: asked after every invocation.
-    noted: AtomicBool,
+    notes: Untold<Note>,
 }
 
 /// An environment, and the stay among the idle for which it is due.
@@ -77,7 +74,7 @@ impl Due {
 impl Default for Reclaim {
     fn default() -> Self {
         let rest_ms = AtomicU64::new(REST.as_millis() as u64);
-        Self { rest_ms, due: Mutex::default(), notes: Mutex::default(), noted: AtomicBool::new(false) }
+        Self { rest_ms, due: Mutex::default(), notes: Untold::default() }
     }
 }
 
@@ -94,19 +91,7 @@ impl Reclaim {
 
     /// The notes since this was last asked, the latest thousand of them at most.
     pub fn notes(&self) -> Vec<Note> {
-        if !self.noted.load(Ordering::Acquire) || !self.noted.swap(false, Ordering::AcqRel) {
-            return Vec::new();
-        }
-        std::mem::take(&mut *lock(&self.notes)).into()
-    }
-
-    fn note(&self, note: Note) {
-        let mut notes = lock(&self.notes);
-        if notes.len() == NOTES {
-            notes.pop_front();
-        }
-        notes.push_back(note);
-        self.noted.store(true, Ordering::Release);
+        self.notes.take()
     }
 }
 
@@ -137,7 +122,7 @@ impl Core {
             Err(e) => Err(e),
         };
         let function = environment.function().spec.name.clone();
-        reclaim.note(Note { environment: environment.id().to_owned(), function, outcome });
+        reclaim.notes.add(Note { environment: environment.id().to_owned(), function, outcome });
         true
     }
 }

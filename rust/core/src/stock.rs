@@ -34,11 +34,13 @@ pub struct Most {
     pub parked: usize,
     /// Seats that may be free.
     pub seats: usize,
+    /// What functions of the zygote have parked for themselves.
+    pub taken: usize,
 }
 
 impl Default for Most {
     fn default() -> Self {
-        Self { parked: MOST, seats: MOST }
+        Self { parked: MOST, seats: MOST, taken: 0 }
     }
 }
 
@@ -143,10 +145,11 @@ impl Stock {
 impl Inner {
     /// How many environments should be parked, and how many seats free.
     fn wanted(&mut self, now: Instant, most: Most) -> (usize, usize) {
-        let wanted = self.demand.level(now);
+        let level = self.demand.level(now);
+        let wanted = level.min(MOST.saturating_sub(most.taken));
         let parked = wanted.min(most.parked);
         // Where nothing may be parked, seats bear the whole of a burst.
-        let seats = if wanted == 0 { 0 } else { (wanted - parked).max(1).min(most.seats) };
+        let seats = if level == 0 { 0 } else { (wanted - parked).max(1).min(most.seats) };
         (parked, seats)
     }
 }

@@ -92,7 +92,7 @@ impl Host {
     #[pyo3(signature = (most, seats = None))]
     fn park_at_most(&self, most: Option<usize>, seats: Option<usize>) -> PyResult<()> {
         let all = Most::default();
-        let most = Most { parked: most.unwrap_or(all.parked), seats: seats.unwrap_or(all.seats) };
+        let most = Most { parked: most.unwrap_or(all.parked), seats: seats.unwrap_or(all.seats), ..all };
         self.core()?.make_ahead_at_most(most);
         Ok(())
     }

@@ -162,9 +162,9 @@ impl Core {
 
     /// The same for a zygote, when its functions have theirs.
     fn most_of(&self, zygote: &Arc<Zygote>) -> Most {
-        let of_functions = self.count_parked(|one| Arc::ptr_eq(one.zygote(), zygote));
-        let Most { parked, seats } = self.bounds();
-        Most { parked: parked.saturating_sub(of_functions).min(self.memory_for(zygote.stock.parked())), seats }
+        let taken = self.count_parked(|one| Arc::ptr_eq(one.zygote(), zygote));
+        let Most { parked, seats, .. } = self.bounds();
+        Most { parked: parked.saturating_sub(taken).min(self.memory_for(zygote.stock.parked())), seats, taken }
     }
 
     fn bounds(&self) -> Most {

@@ -137,15 +137,12 @@ impl Core {
 
     /// Makes one, or takes one that was made ahead; tells when that began, with a zygote there.
     fn create(&self, function: &Arc<Function>) -> Result<(Arc<Environment>, Instant)> {
+        self.make_memory_room()?;
         let _making = self.begin()?;
         // A first one tells nothing of a second.
         let again = !function.init_cost().is_zero();
         if let Some(parked) = again.then(|| self.parked_for(function)).flatten() {
             return Ok((parked, Instant::now()));
-        }
-        // What is parked holds its memory already.
-        if self.nursery.resident(function).is_none_or(|zygote| zygote.stock.parked() == 0) {
-            self.make_memory_room()?;
         }
         let (environment, begun) = self.occupy(function, again).map_err(|e| self.throttled(e))?;
         Ok((self.admit_environment(environment)?, begun))

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use self::ahead::Ahead;
-use self::room::Evictions;
+use self::room::Eviction;
 use crate::environment::{self, Cause, Environment, State as EnvironmentState};
 use crate::error::{Error, Result};
 use crate::eviction::Worth;
@@ -24,6 +24,7 @@ use crate::spec::Spec;
 use crate::state::UIDS;
 use crate::stock::Most;
 use crate::supervisor::Supervisor;
+use crate::untold::Untold;
 
 /// What an owner may decide.
 #[derive(Clone, Debug)]
@@ -55,7 +56,7 @@ pub struct Core {
     most: Mutex<Most>,
     max_memory: u64,
     pool: Mutex<Pool>,
-    evictions: Evictions,
+    evictions: Untold<Eviction>,
     room: Condvar,
     next: AtomicU64,
     closed: AtomicBool,
@@ -98,7 +99,7 @@ impl Core {
             most: Mutex::default(),
             max_memory,
             pool: Mutex::new(Pool { slots: slots.unwrap_or_default(), ..Pool::default() }),
-            evictions: Evictions::default(),
+            evictions: Untold::default(),
             room: Condvar::new(),
             next: AtomicU64::new(1),
             closed: AtomicBool::new(false),

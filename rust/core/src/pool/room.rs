@@ -1,15 +1,8 @@
 //! Room for environments: memory, at the cost of those that are idle.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-
 use super::Core;
 use crate::environment::Cause;
 use crate::error::{Error, Result};
-
-/// Evictions that are kept until somebody asks for them.
-const MOST: usize = 1000;
 
 /// An environment that had to make room, and why it was this one.
 #[derive(Clone, Debug)]
@@ -20,32 +13,6 @@ pub struct Eviction {
     pub function: String,
     /// What was lacking, and how the one to go was chosen.
     pub reason: String,
-}
-
-/// What was evicted and has not been told yet.
-#[derive(Debug, Default)]
-pub struct Evictions {
-    untold: Mutex<VecDeque<Eviction>>,
-    /// Whether there are any: asked after every invocation.
-    any: AtomicBool,
-}
-
-impl Evictions {
-    fn add(&self, eviction: Eviction) {
-        let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
-        if untold.len() == MOST {
-            untold.pop_front();
-        }
-        untold.push_back(eviction);
-        self.any.store(true, Ordering::Release);
-    }
-
-    fn take(&self) -> Vec<Eviction> {
-        if !self.any.swap(false, Ordering::AcqRel) {
-            return Vec::new();
-        }
-        std::mem::take(&mut *self.untold.lock().unwrap_or_else(PoisonError::into_inner)).into()
-    }
 }
 
 impl Core {
