@@ -214,3 +214,18 @@ def test_initialisation_does_not_count(make):
 def test_what_was_printed_before_it_is_kept(make):
     fn = make("def handler(event, context):\n    print('here', flush=True)\n    while True: pass\n", timeout_s=0.2)
     assert "here" in fn.invoke().log
+
+
+def test_an_initialisation_that_has_the_event_already_has_its_deadline_too(make):
+    """One that was short before gets the event along; an import could work on that without end otherwise."""
+    turn = time.time() + 1.5
+    source = (
+        f"import time\nif time.time() > {turn}:\n    time.sleep(8)\ndef handler(event, context):\n    return event\n"
+    )
+    fn = make(source, reuse=False, timeout_s=0.3)
+    assert [fn(number) for number in range(3)] == [0, 1, 2]
+    time.sleep(max(0.0, turn - time.time()))
+    begun = time.monotonic()
+    error = fn.invoke(4).error
+    assert isinstance(error, coldframe.InvocationTimeout)
+    assert time.monotonic() - begun < 3

@@ -122,7 +122,7 @@ def test_a_closed_function_has_no_environments_and_takes_no_events(make, host):
         inits = {environment.pid, *descendants(environment.pid)}
     assert until(lambda: not inits & set(descendants()))
     assert until(lambda: not host.environments())
-    assert all(deserted(path) for path in environment.cgroups.values())
+    assert until(lambda: all(deserted(path) for path in environment.cgroups.values()))
     with pytest.raises(coldframe.ColdframeError, match="closed"):
         fn()
 

@@ -158,7 +158,7 @@ def test_the_fields_of_a_report_and_an_invocation(make):
     assert report.billed_duration_ms == math.ceil(report.duration_ms)
     assert report.init_duration_ms > 0
     assert report.restore_duration_ms is None
-    assert report.cpu_ms > 0
+    assert report.cpu_ms >= 0, "the kernel may count what a short call used only when the next one begins"
     assert report.throttled_ms >= 0
     assert report.log_dropped_bytes == 0
     for value, name in ((invocation, "payload"), (report, "start")):

@@ -152,6 +152,11 @@ impl Function {
         let _ = self.init_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, mean);
     }
 
+    /// Whether it has been initialised before, and was in less than this.
+    pub fn initialises_within(&self, time: Duration) -> bool {
+        (1..time.as_nanos() as u64).contains(&self.init_ns.load(Ordering::Relaxed))
+    }
+
     /// How long it takes to make another environment, as far as is known.
     pub fn init_cost(&self) -> Duration {
         Duration::from_nanos(self.init_ns.load(Ordering::Relaxed))

@@ -124,7 +124,7 @@ impl Core {
         }
         let queue = Some(begun.elapsed());
         let head = call.head(&request, AFTER_READY | timeout.as_nanos() as u64);
-        let event = Event { token, parts: [&head[..], call.client_context, call.event] };
+        let event = Event { token, timeout, parts: [&head[..], call.client_context, call.event] };
         // One that dies before it has seen the event is replaced, once.
         for _ in 0..2 {
             match self.make(function, Some(&event), call.ticket, call.wait, call.interrupted)? {
@@ -136,7 +136,7 @@ impl Core {
                 }
                 Made::Failed(environment, reply, init) => {
                     environment.note(|phases| phases.queue = queue);
-                    return Ok(stillborn(&environment, reply, init, &request));
+                    return Ok(stillborn(&environment, reply, init, &request, timeout));
                 }
             }
         }
@@ -161,7 +161,7 @@ impl Core {
         let deadline = self.supervisor().keep(environment, begun + timeout);
         let quota = environment.unlimited_for().map(|time| self.supervisor().settle(environment, begun + time));
         let head = call.head(request, process::monotonic_ns() + timeout.as_nanos() as u64);
-        let event = Event { token, parts: [&head[..], call.client_context, call.event] };
+        let event = Event { token, timeout, parts: [&head[..], call.client_context, call.event] };
         let backstop = begun + timeout + Duration::from_secs(5);
         let reply = environment.invoke(&event, backstop, call.reported, call.interrupted);
         let duration = begun.elapsed();
@@ -178,6 +178,12 @@ impl Core {
                 return Err(e);
             }
         };
+        if matches!(reply, Reply::Ended(_))
+            && let Some(e) = environment.setup_failure()
+        {
+            environment.kill(Cause::Retired);
+            return Err(e);
+        }
         let verdict = match judge(environment, reply, in_time, timeout) {
             Judged::Verdict(verdict) => verdict,
             Judged::Unserved => {
@@ -221,7 +227,7 @@ impl Core {
                     Ok(())
                 }
                 Made::Failed(environment, reply, init) => {
-                    let outcome = stillborn(&environment, reply, init, "");
+                    let outcome = stillborn(&environment, reply, init, "", INIT_TIMEOUT);
                     let error = outcome.verdict.error("").unwrap_or_default();
                     Err(Error::Configuration(format!(
                         "{:?} could not be initialised: {}",
@@ -273,8 +279,16 @@ fn is_payload_error(error: &[u8]) -> bool {
 }
 
 /// The outcome of an environment whose function could not be initialised.
-fn stillborn(environment: &Arc<Environment>, reply: Reply, init: Duration, request: &str) -> Outcome {
+fn stillborn(
+    environment: &Arc<Environment>,
+    reply: Reply,
+    init: Duration,
+    request: &str,
+    timeout: Duration,
+) -> Outcome {
     let verdict = match reply {
+        // One that has its event has that event's time, too.
+        _ if environment.cause() == Cause::Timeout && environment.has_event() => Verdict::Timeout(timeout),
         _ if environment.cause() == Cause::Timeout => Verdict::Timeout(INIT_TIMEOUT),
         _ if environment.out_of_memory() => Verdict::Memory,
         Reply::Answer(Kind::InitError, body) => Verdict::Init(body),

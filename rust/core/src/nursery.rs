@@ -31,6 +31,10 @@ pub struct Nursery {
     next: AtomicU64,
 }
 
+/// A zygote is being looked for, or started.
+#[derive(Clone, Copy, Debug)]
+pub struct Busy;
+
 #[derive(Debug, Default)]
 struct Place {
     zygote: Mutex<Option<Arc<Zygote>>>,
@@ -77,11 +81,16 @@ impl Nursery {
         }
     }
 
-    /// The function's zygote, if there is one that nobody has to wait for.
-    pub fn resident(&self, function: &Function) -> Option<Arc<Zygote>> {
-        let place = self.places.lock().unwrap_or_else(PoisonError::into_inner).get(&self.key_of(function)).cloned()?;
-        let zygote = place.zygote.try_lock().ok()?.clone();
-        zygote.filter(|zygote| zygote.serves())
+    /// The function's zygote, if there is one that serves. An error: somebody is about to find out.
+    pub fn resident(&self, function: &Function) -> Result<Option<Arc<Zygote>>, Busy> {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(place) = places.get(&self.key_of(function)).cloned() else { return Ok(None) };
+        drop(places);
+        let zygote = match place.zygote.try_lock() {
+            Ok(zygote) => zygote.clone(),
+            Err(_) => return Err(Busy),
+        };
+        Ok(zygote.filter(|zygote| zygote.serves()))
     }
 
     fn key_of(&self, function: &Function) -> ZygoteKey {

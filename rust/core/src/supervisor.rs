@@ -257,12 +257,9 @@ impl Supervisor {
             let Some(environment) = environment.upgrade() else { continue };
             match then {
                 Then::Kill => environment.kill(Cause::Timeout),
-                // One that cannot be limited must not go on; one that has just ended has no cgroup any more.
-                Then::Settle => {
-                    if environment.settle().is_err() && !environment.ended() {
-                        environment.kill(Cause::Retired);
-                    }
-                }
+                // What is dying is not to be slowed down.
+                Then::Settle if environment.usable() => environment.settle_or_end(),
+                Then::Settle => {}
             }
         }
     }

@@ -86,7 +86,7 @@ impl Host {
 
     fn wait_for_stock(&self, py: Python<'_>, within_s: f64) -> PyResult<bool> {
         let core = self.core()?;
-        Ok(py.detach(|| core.wait_for_stock(Duration::from_secs_f64(within_s))))
+        Ok(py.detach(|| core.wait_for_stock(Duration::try_from_secs_f64(within_s).unwrap_or_default())))
     }
 
     #[pyo3(signature = (most, seats = None))]

@@ -9,6 +9,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rustix::io::Errno;
+
 use super::{Cgroup, Controller, Groups, Place, read_field, read_number, write};
 use crate::error::Result;
 
@@ -91,7 +93,11 @@ impl Cgroup {
     /// Whether nothing is in there any more. The kernel takes the dead out of a cgroup a little after it has told of their
     /// end.
     pub fn is_empty(&self) -> bool {
-        let empty = |path: &Path| fs::read(path.join("cgroup.procs")).is_ok_and(|processes| processes.is_empty());
+        let empty = |path: &Path| match fs::read(path.join("cgroup.procs")) {
+            Ok(processes) => processes.is_empty(),
+            // Removed already.
+            Err(e) => matches!(Errno::from_io_error(&e), Some(Errno::NOENT | Errno::NODEV)),
+        };
         self.paths().values().all(|path| empty(path))
     }
 

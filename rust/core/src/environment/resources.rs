@@ -2,13 +2,16 @@
 
 use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::{PoisonError, TryLockError};
+use std::sync::{LazyLock, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::{Cause, Environment, State};
 use crate::cgroup::{Cgroup, Quota, Usage};
 use crate::error::{Error, Result};
 
+/// On which its threads could run at a time.
+static PROCESSORS: LazyLock<u32> =
+    LazyLock::new(|| std::thread::available_parallelism().map_or(1, |count| count.get() as u32));
 /// For how much of an environment's work its counters may be left alone.
 const UNREAD: Duration = Duration::from_millis(1);
 
@@ -89,10 +92,10 @@ impl Environment {
 
     /// For how long the next event may run before the quota has to be in force; `None`: it is.
     ///
-    /// One that has not been busy for as long as the quota lets it run in one period could not have used that up. Most end or
-    /// stand still before, and to set a quota takes the kernel a look at all cgroups.
+    /// One that has not been busy for as long as the quota lets it run in one period, on all processors together, could not have
+    /// used that up. Most end or stand still before, and to set a quota takes the kernel a look at all cgroups.
     pub fn unlimited_for(&self) -> Option<Duration> {
-        let runtime = || Quota::new(self.function.spec.vcpus()).runtime();
+        let runtime = || Quota::new(self.function.spec.vcpus()).runtime() / *PROCESSORS;
         (!self.is_settled()).then(|| runtime().saturating_sub(self.lock().busy))
     }
 
@@ -106,7 +109,18 @@ impl Environment {
         if self.settled.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        self.with_cgroup(|cgroup| cgroup.limit_cpu(Some(self.function.spec.vcpus())))
+        let limited = self.with_cgroup(|cgroup| cgroup.limit_cpu(Some(self.function.spec.vcpus())));
+        limited.inspect_err(|_| self.settled.store(false, Ordering::Release))
+    }
+
+    /// Puts the quota in force; one that cannot be limited must not go on.
+    pub fn settle_or_end(&self) {
+        if let Err(e) = self.settle()
+            && self.usable()
+        {
+            self.lock().failure.get_or_insert(e);
+            self.kill(Cause::Retired);
+        }
     }
 
     /// Whether its quota was put in force.

@@ -21,6 +21,10 @@ use crate::wire::{self, Arrival, Incoming, Kind, Outgoing, PACKET};
 /// After which time a wait first looks for a signal that it has missed.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// For how long an initialisation may have an event beside it: then that counts as if it had begun. An import could read it and
+/// do its work ahead of time, without a quota and without a deadline; one that has taken longer before gets no event.
+pub const HEAD_START: Duration = Duration::from_millis(50);
+
 /// A question, and what bounds the wait for its answer.
 ///
 /// Deadlines are the supervisor's: when one passes, the environment ends, and with it this wait. `backstop` bounds it even
@@ -46,6 +50,8 @@ struct Question<'a> {
 pub struct Event<'a> {
     /// With which its answer counts.
     pub token: u64,
+    /// How long it may take.
+    pub timeout: Duration,
     /// What goes first, the client context, and the event.
     pub parts: [&'a [u8]; 3],
 }
@@ -86,33 +92,47 @@ impl Environment {
         Ok(())
     }
 
-    /// Has it import its handler, and waits until it is ready. An `event` that fits into the same packet goes with the order,
-    /// so that nobody waits for anybody in between: see [`Self::has_event`]. `interrupted` is asked whenever a signal came.
+    /// Has it import its handler, and waits until it is ready. An `event` that it will have goes with the order, so that nobody
+    /// waits for anybody in between. `interrupted` is asked whenever a signal came.
     pub fn initialise(
         &self,
         event: Option<&Event<'_>>,
         backstop: Instant,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Reply> {
-        let description: &[u8] = if self.described.load(Ordering::Acquire) { b"" } else { &self.function.init };
-        let bytecode = self.function.bytecode.get().map_or(&[][..], Vec::as_slice);
+        let (description, bytecode) = self.order();
         let len = ((description.len() + 1 + bytecode.len()) as u32).to_le_bytes();
         let event_token = event.map_or(0, |event| event.token).to_le_bytes();
         let [head, context, payload] = event.map_or([&[][..]; 3], |event| event.parts);
         let both = [&len[..], description, b"\0", bytecode, &event_token, head, context, payload];
-        let fits = both.iter().map(|part| part.len()).sum::<usize>() <= wire::FIRST;
-        let with_event = event.is_some() && fits;
-        self.has_event.store(with_event, Ordering::Release);
         let question = Question {
             kind: Kind::Init,
             token: random::number(),
-            body: if with_event { &both } else { &both[..4] },
+            body: if self.has_event() { &both } else { &both[..4] },
             sent: false,
             most: MAX_PAYLOAD,
             backstop,
             timed: true,
         };
         self.ask(&question, interrupted)
+    }
+
+    /// Decides whether an event is to go with the order to initialise: see [`Self::has_event`].
+    pub fn will_have(&self, event: Option<&Event<'_>>) {
+        const FIXED: usize = 4 + 1 + 8;
+        let (description, bytecode) = self.order();
+        let fits = |event: &Event<'_>| {
+            let event: usize = event.parts.iter().map(|part| part.len()).sum();
+            FIXED + description.len() + bytecode.len() + event <= wire::FIRST
+        };
+        let has_event = event.is_some_and(fits) && self.function.initialises_within(HEAD_START / 2);
+        self.has_event.store(has_event, Ordering::Release);
+    }
+
+    /// What the function is, unless it knows, and the bytecode of its handler, if that is known.
+    fn order(&self) -> (&[u8], &[u8]) {
+        let description: &[u8] = if self.described.load(Ordering::Acquire) { b"" } else { &self.function.init };
+        (description, self.function.bytecode.get().map_or(&[], Vec::as_slice))
     }
 
     /// Whether it has got an event with the order to initialise, for whose answer nobody has waited yet.

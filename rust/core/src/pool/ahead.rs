@@ -18,6 +18,8 @@ use crate::zygote::Zygote;
 
 /// What a parked environment takes of the machine's memory, with all that the kernel keeps for it.
 const PARKED_BYTES: u64 = 3 << 20;
+/// When to look again after a zygote that somebody was looking for.
+const AGAIN: Duration = Duration::from_millis(10);
 /// The part of the memory that may be parked: one in so many.
 const PART: u64 = 20;
 
@@ -67,12 +69,13 @@ impl Core {
     /// Functions for which something was made ahead, or should be.
     fn in_demand(&self) -> Vec<Arc<Function>> {
         let pool = self.lock();
-        let demanded = pool.functions.values().filter(|share| !share.ahead.demand.is_none());
+        let demanded =
+            pool.functions.values().filter(|share| !(share.ahead.demand.is_none() && share.ahead.parked.is_empty()));
         demanded.filter_map(|share| share.function.upgrade()).collect()
     }
 
     fn restock_function(&self, function: &Arc<Function>) -> Option<Instant> {
-        let zygote = self.nursery.resident(function);
+        let Ok(zygote) = self.nursery.resident(function) else { return Some(Instant::now() + AGAIN) };
         // Refused: it is closed.
         while let Ok(_making) = self.begin() {
             let most = zygote.as_ref().map_or(0, |zygote| self.most_for(function, zygote));
@@ -103,7 +106,9 @@ impl Core {
         let environment = Environment::create(seat, zygote, function, self.next_number(), State::Parked);
         let environment = self.admit_environment(environment.map_err(|lost| self.give_up(*lost))?)?;
         environment.describe(Instant::now() + INIT_TIMEOUT).inspect_err(|_| environment.kill(Cause::Retired))?;
-        if let Some(share) = self.lock().functions.get_mut(&function.id) {
+        let mut pool = self.lock();
+        // One that has died by now was forgotten before it was here.
+        if let Some(share) = pool.functions.get_mut(&function.id).filter(|_| environment.waits()) {
             share.ahead.parked.push(environment);
         }
         Ok(())
@@ -155,8 +160,8 @@ impl Core {
 
     /// What may be made ahead for a function: all that is parked takes a small part of the memory.
     fn most_for(&self, function: &Function, zygote: &Arc<Zygote>) -> usize {
+        let others = self.count_parked(|one| Arc::ptr_eq(one.zygote(), zygote) && one.function().id != function.id);
         let own = self.count_parked(|one| one.function().id == function.id);
-        let others = self.count_parked(|one| Arc::ptr_eq(one.zygote(), zygote)) - own;
         self.bounds().parked.saturating_sub(others).min(self.memory_for(own))
     }
 
@@ -207,7 +212,8 @@ impl Core {
     fn is_stocked(&self) -> bool {
         let now = Instant::now();
         let functions = self.in_demand().iter().all(|function| {
-            let most = self.nursery.resident(function).map_or(0, |zygote| self.most_for(function, &zygote));
+            let Ok(zygote) = self.nursery.resident(function) else { return false };
+            let most = zygote.map_or(0, |zygote| self.most_for(function, &zygote));
             let mut pool = self.lock();
             let ahead = pool.functions.get_mut(&function.id).map(|share| &mut share.ahead);
             ahead.is_none_or(|ahead| ahead.parked.len() >= ahead.demand.level(now).min(most))

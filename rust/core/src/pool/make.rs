@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Core;
-use crate::environment::{Cause, Environment, Event, Reply, State};
+use crate::environment::{Cause, Environment, Event, HEAD_START, Reply, State};
 use crate::error::{Error, Result};
 use crate::function::Function;
 use crate::invocation::Ticket;
@@ -86,9 +86,16 @@ impl Core {
             environment.kill(Cause::Cancelled);
             return Err(Error::Cancelled);
         }
-        let limit = Instant::now() + INIT_TIMEOUT;
+        let now = Instant::now();
+        environment.will_have(event);
+        let early = event.filter(|_| environment.has_event());
+        let limit = now + early.map_or(INIT_TIMEOUT, |event| INIT_TIMEOUT.min(HEAD_START + event.timeout));
         let deadline = self.supervisor.keep(&environment, limit);
+        let quota = early.map(|_| self.supervisor.settle(&environment, now + HEAD_START));
         let reply = environment.initialise(event, limit + Duration::from_secs(5), interrupted);
+        if let Some(quota) = quota {
+            self.supervisor.met(&quota);
+        }
         let (now, seen) = (Instant::now(), process::monotonic_ns());
         if !self.supervisor.met(&deadline) {
             environment.kill(Cause::Timeout);

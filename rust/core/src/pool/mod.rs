@@ -190,7 +190,8 @@ impl Core {
         // In a burst the supervisor does it, when the burst is over.
         let after = self.freeze_after(environment.answered(now));
         // What does not stand still can use the processor between events.
-        if !(self.options.freeze && after.is_zero()) && environment.settle().is_err() {
+        let restless = !(self.options.freeze && after.is_zero());
+        if (restless || environment.unlimited_for() == Some(Duration::ZERO)) && environment.settle().is_err() {
             environment.kill(Cause::Retired);
             return;
         }
