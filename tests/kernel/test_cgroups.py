@@ -241,6 +241,52 @@ def test_the_cap_on_processes_counts_threads(make, group):
     assert int(group().read("pids", "pids.max", "pids.max")) == 16
 
 
+# Used again
+
+TAKE = "def handler(mb, context):\n    return len(bytes([1]) * (mb << 20)) >> 20\n"
+
+
+def version_1(host):
+    """Return the version 1 cgroups of the one environment; skip where there are none."""
+    (environment,) = living(host)
+    paths = {path for name, path in environment.cgroups.items() if name != "unified"}
+    if not paths:
+        pytest.skip("version 2 cgroups are made anew for every environment")
+    return paths
+
+
+def test_a_cgroup_is_used_again_as_if_it_were_new(make):
+    with coldframe.Host() as host:
+        host._native.park_at_most(0, 1)
+        with make(TAKE, memory_mb=VCPU_MB, host=host) as fn:
+            for _ in range(10):
+                fn(60)
+            first = version_1(host)
+            assert until(lambda: Group(living(host)[0]).share is not None)
+        assert until(lambda: not host.environments())
+        # A seat may be free that was made before.
+        for _ in range(4):
+            with make(TAKE, memory_mb=VCPU_MB, host=host) as fn:
+                report = fn.invoke(1).report
+                if version_1(host) == first:
+                    break
+            assert until(lambda: not host.environments())
+        else:
+            pytest.fail("nobody got it again")
+        assert report.max_memory_mb < 20, "what the one before took is none of its own"
+        assert report.cpu_ms < 30
+
+
+def test_a_cgroup_that_ran_out_of_memory_is_not_used_again(make):
+    with coldframe.Host() as host:
+        host._native.park_at_most(0, 1)
+        fn = make(TAKE, memory_mb=64, host=host)
+        fn(1)
+        paths = version_1(host)
+        assert isinstance(fn.invoke(200).error, coldframe.OutOfMemoryError)
+        assert until(lambda: not any(map(os.path.exists, paths)))
+
+
 # Processor time
 
 

@@ -92,6 +92,17 @@ def test_a_function_that_comes_back_has_one_parked_that_is_its_own(make, new_hos
     assert until(lambda: init not in seats())
 
 
+def test_functions_that_come_back_leave_some_for_those_that_come_first(make, new_host):
+    host = new_host()
+    host._native.park_at_most(4, 1)
+    for number in range(6):
+        fn = make(ECHO, host=host, name=f"fn{number}", reuse=False)
+        assert [fn(1), fn(2)] == [1, 2]
+    assert host._native.wait_for_stock(10)
+    own = [locked_down(process) for process in parks(host).values()]
+    assert (own.count(True), own.count(False)) == (3, 1)
+
+
 def test_what_is_parked_for_one_function_serves_no_other(make, new_host):
     host = new_host()
     host._native.park_at_most(1, 1)

@@ -8,7 +8,7 @@ use crate::environment::{Cause, Environment, Event, Reply, last_words};
 use crate::error::{Error, Result};
 use crate::function::Function;
 use crate::pool::Core;
-use crate::pool::make::{INIT_TIMEOUT, Made, Served};
+use crate::pool::make::{INIT_TIMEOUT, Made, Need, Served};
 use crate::process;
 use crate::random;
 use crate::report::{self, Outcome, Report, Start, Verdict};
@@ -125,9 +125,10 @@ impl Core {
         let queue = Some(begun.elapsed());
         let head = call.head(&request, AFTER_READY | timeout.as_nanos() as u64);
         let event = Event { token, timeout, parts: [&head[..], call.client_context, call.event] };
+        let need = Need { event: Some(&event), ticket: call.ticket, wait: call.wait, interrupted: call.interrupted };
         // One that dies before it has seen the event is replaced, once.
         for _ in 0..2 {
-            match self.make(function, Some(&event), call.ticket, call.wait, call.interrupted)? {
+            match self.make(function, &need)? {
                 Made::Ready(served) => {
                     served.environment.note(|phases| phases.queue = queue);
                     if let Some(outcome) = self.serve(&served, call, &request, token, timeout)? {
@@ -219,23 +220,23 @@ impl Core {
         count: usize,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<()> {
+        let need = Need { event: None, ticket: &Ticket::default(), wait: false, interrupted };
         let mut ready = Vec::with_capacity(count);
-        let result =
-            (0..count).try_for_each(|_| match self.make(function, None, &Ticket::default(), false, interrupted)? {
-                Made::Ready(served) => {
-                    ready.push(served.environment);
-                    Ok(())
-                }
-                Made::Failed(environment, reply, init) => {
-                    let outcome = stillborn(&environment, reply, init, "", INIT_TIMEOUT);
-                    let error = outcome.verdict.error("").unwrap_or_default();
-                    Err(Error::Configuration(format!(
-                        "{:?} could not be initialised: {}",
-                        function.spec.name,
-                        String::from_utf8_lossy(&error)
-                    )))
-                }
-            });
+        let result = (0..count).try_for_each(|_| match self.make(function, &need)? {
+            Made::Ready(served) => {
+                ready.push(served.environment);
+                Ok(())
+            }
+            Made::Failed(environment, reply, init) => {
+                let outcome = stillborn(&environment, reply, init, "", INIT_TIMEOUT);
+                let error = outcome.verdict.error("").unwrap_or_default();
+                Err(Error::Configuration(format!(
+                    "{:?} could not be initialised: {}",
+                    function.spec.name,
+                    String::from_utf8_lossy(&error)
+                )))
+            }
+        });
         for environment in &ready {
             // Nobody waited for it.
             environment.phases();

@@ -14,23 +14,16 @@ use rustix::io::Errno;
 use super::{Cgroup, Controller, Groups, Place, read_field, read_number, write};
 use crate::error::Result;
 
-/// Cgroups that wait to be used again at most.
-const MOST: usize = 32;
 /// What a dead environment may leave charged to its cgroup: pages of files that it was the first to read, names that it
 /// was the first to look up, and what each processor has been granted in advance.
 const MOST_LEFT: u64 = 1 << 20;
 
 /// Those that wait.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Spares {
     waiting: Mutex<Vec<Cgroup>>,
+    /// None until somebody says how many may.
     most: AtomicUsize,
-}
-
-impl Default for Spares {
-    fn default() -> Self {
-        Self { waiting: Mutex::default(), most: AtomicUsize::new(MOST) }
-    }
 }
 
 impl Spares {
@@ -53,8 +46,8 @@ impl Groups {
         legacy && !cgroup.places.is_empty() && self.spares.lock().len() < self.spares.most.load(Ordering::Relaxed)
     }
 
-    /// Takes back the empty cgroup of an environment whose quota was in force if `limited`, and that has ended without a kill for memory. False if it could
-    /// not be made like new: then it is to be removed.
+    /// Takes back the empty cgroup of an environment that has ended without a kill for memory, and whose quota was in force if
+    /// `limited`. False if it could not be made like new: then it is to be removed.
     pub fn keep(&self, cgroup: &Cgroup, limited: bool) -> bool {
         let removed = cgroup.unified.as_ref().is_none_or(|path| fs::remove_dir(path).is_ok());
         let kept = Cgroup { unified: None, ..cgroup.clone() };
@@ -65,9 +58,9 @@ impl Groups {
         true
     }
 
-    /// Keeps no more than this from now on, or than is useful; those over it are removed.
+    /// Keeps no more than this from now on; those over it are removed.
     pub fn keep_at_most(&self, most: usize) {
-        self.spares.most.store(most.min(MOST), Ordering::Relaxed);
+        self.spares.most.store(most, Ordering::Relaxed);
         let mut spares = self.spares.lock();
         let kept = most.min(spares.len());
         let over = spares.split_off(kept);
@@ -86,8 +79,12 @@ impl Cgroup {
             read_field(&path.join("memory.oom_control"), "oom_kill") == Some(0)
                 && read_number(&path.join("memory.usage_in_bytes")).is_some_and(|left| left <= MOST_LEFT)
         };
-        let memory = self.places.get(&Controller::Memory).map(Place::path);
-        memory.is_none_or(clean) && self.reset(limited).is_ok()
+        // The kernel never forgets that there was throttling, and whoever was throttled is ended in another way.
+        let unthrottled = |path: &Path| read_field(&path.join("cpu.stat"), "nr_throttled") == Some(0);
+        let place = |controller| self.places.get(&controller).map(Place::path);
+        place(Controller::Memory).is_none_or(clean)
+            && (!limited || place(Controller::Cpu).is_none_or(unthrottled))
+            && self.reset(limited).is_ok()
     }
 
     /// Whether nothing is in there any more. The kernel takes the dead out of a cgroup a little after it has told of their

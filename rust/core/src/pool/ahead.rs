@@ -158,16 +158,20 @@ impl Core {
         Ok(())
     }
 
-    /// What may be made ahead for a function: all that is parked takes a small part of the memory.
+    /// What may be made ahead for a function: all that is parked takes a small part of the memory, and a part of what a zygote
+    /// may have parked stays for functions that come for the first time.
     fn most_for(&self, function: &Function, zygote: &Arc<Zygote>) -> usize {
-        let others = self.count_parked(|one| Arc::ptr_eq(one.zygote(), zygote) && one.function().id != function.id);
-        let own = self.count_parked(|one| one.function().id == function.id);
-        self.bounds().parked.saturating_sub(others).min(self.memory_for(own))
+        const COMMON: usize = 4;
+        let parked = self.parked_for_functions();
+        let own = parked.iter().filter(|one| one.function().id == function.id).count();
+        let others = parked.iter().filter(|one| Arc::ptr_eq(one.zygote(), zygote)).count().saturating_sub(own);
+        let most = self.bounds().parked;
+        (most - most / COMMON).saturating_sub(others).min(self.memory_for(own))
     }
 
     /// The same for a zygote, when its functions have theirs.
     fn most_of(&self, zygote: &Arc<Zygote>) -> Most {
-        let taken = self.count_parked(|one| Arc::ptr_eq(one.zygote(), zygote));
+        let taken = self.parked_for_functions().iter().filter(|one| Arc::ptr_eq(one.zygote(), zygote)).count();
         let Most { parked, seats, .. } = self.bounds();
         Most { parked: parked.saturating_sub(taken).min(self.memory_for(zygote.stock.parked())), seats, taken }
     }
@@ -186,15 +190,20 @@ impl Core {
         all.saturating_sub(self.parked().saturating_sub(own))
     }
 
-    fn count_parked(&self, which: impl Fn(&Environment) -> bool) -> usize {
+    /// Those that wait for the functions they were made for.
+    fn parked_for_functions(&self) -> Vec<Arc<Environment>> {
         let pool = self.lock();
-        pool.functions.values().flat_map(|share| &share.ahead.parked).filter(|one| one.waits() && which(one)).count()
+        let mut parked: Vec<_> = pool.functions.values().flat_map(|share| &share.ahead.parked).cloned().collect();
+        drop(pool);
+        // Without the lock, which every invocation takes: each is asked.
+        parked.retain(|one| one.waits());
+        parked
     }
 
     /// Environments that are parked.
     pub fn parked(&self) -> usize {
         let of_zygotes: usize = self.nursery.all().iter().map(|zygote| zygote.stock.parked()).sum();
-        of_zygotes + self.count_parked(|_| true)
+        of_zygotes + self.parked_for_functions().len()
     }
 
     /// Waits until there is all that recent demand asks for, and nothing is being made; false if that takes longer.

@@ -40,33 +40,33 @@ pub enum Made {
     Failed(Arc<Environment>, Reply, Duration),
 }
 
+/// What an environment is needed for.
+pub struct Need<'a> {
+    /// What it is to serve first; it may be on its way to it already when it is ready.
+    pub event: Option<&'a Event<'a>>,
+    /// By which it can be cancelled.
+    pub ticket: &'a Ticket,
+    /// Whether to wait for memory or descriptors that others may give back.
+    pub wait: bool,
+    /// Asked whenever a signal came: whether to give up.
+    pub interrupted: &'a dyn Fn() -> bool,
+}
+
 impl Core {
-    /// A new environment, initialised. An `event` may be on its way to it already. With `wait`, waits for memory or descriptors that others may give back.
-    pub fn make(
-        self: &Arc<Self>,
-        function: &Arc<Function>,
-        event: Option<&Event<'_>>,
-        ticket: &Ticket,
-        wait: bool,
-        interrupted: &dyn Fn() -> bool,
-    ) -> Result<Made> {
-        match self.try_make(function, event, ticket, wait, interrupted)? {
-            // A zygote that was killed is replaced, once: no code of a function can do that to it.
+    /// A new environment, initialised.
+    pub fn make(&self, function: &Arc<Function>, need: &Need<'_>) -> Result<Made> {
+        match self.try_make(function, need)? {
+            // A zygote that was killed is replaced, once: no code of a function can do that to it. A handler that had its event
+            // along has not begun, or the environment would have said that it is ready.
             Made::Failed(environment, Reply::Ended(_), _) if environment.lost_its_zygote() => {
-                self.try_make(function, event, ticket, wait, interrupted)
+                self.try_make(function, need)
             }
             made => Ok(made),
         }
     }
 
-    fn try_make(
-        self: &Arc<Self>,
-        function: &Arc<Function>,
-        event: Option<&Event<'_>>,
-        ticket: &Ticket,
-        wait: bool,
-        interrupted: &dyn Fn() -> bool,
-    ) -> Result<Made> {
+    fn try_make(&self, function: &Arc<Function>, need: &Need<'_>) -> Result<Made> {
+        let &Need { event, ticket, wait, interrupted } = need;
         let (begun, born) = (Instant::now(), process::monotonic_ns());
         let (environment, begun_with_zygote) = loop {
             self.open()?;

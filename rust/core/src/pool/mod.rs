@@ -106,6 +106,7 @@ impl Core {
             options,
             house,
         });
+        core.house.groups.keep_at_most(Most::default().seats);
         core.supervisor.start(&core)?;
         core.keeper.start(&core)?;
         Ok(core)
