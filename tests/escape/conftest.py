@@ -107,7 +107,9 @@ def lasting():
             found[f"{path.name} {' '.join(line.split()[:2])}"] += 1
     with suppress(OSError):
         for line in Path("/proc/keys").read_text().splitlines():
-            found[f"key {line.split()[0]} {line.split(maxsplit=7)[-1]}"] += 1
+            # A session's keyring goes with its last process, and other people have sessions, too.
+            if "keyring   _ses:" not in line:
+                found[f"key {line.split()[0]} {line.split(maxsplit=7)[-1]}"] += 1
     return found
 
 
