@@ -158,6 +158,23 @@ def canary():
 
 
 @pytest.fixture
+def granted():
+    """Yield a folder of the host that environments see at its own path, and that everybody outside may write."""
+    site = Path(next(path for path in sys.path if path.endswith("site-packages")))
+    with tempfile.TemporaryDirectory(prefix="coldframe-granted-", dir="/var/tmp") as folder:
+        os.chmod(folder, 0o777)
+        canary = Path(folder, "canary")
+        canary.write_text("sesame")
+        canary.chmod(0o666)
+        link = site / f"{Path(folder).name}.pth"
+        link.write_text(f"{folder}\n")
+        try:
+            yield Path(folder)
+        finally:
+            link.unlink()
+
+
+@pytest.fixture
 def unchanged(canary):
     """See that everything outside is as before once all functions and hosts of a test are gone."""
     with no_stock():

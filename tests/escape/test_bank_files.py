@@ -1,8 +1,6 @@
-"""Files and mounts: O01 to O10."""
+"""Files, mounts and namespaces: O01 to O03, O08 to O10."""
 
 import os
-import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,24 +8,6 @@ import pytest
 import coldframe
 
 from .attacks import EVALUATE, MOUNTS_OF_ITS_OWN, plainly
-
-
-@pytest.fixture
-def granted():
-    """Yield a folder of the host that environments see at its own path, and that everybody outside may write."""
-    site = Path(next(path for path in sys.path if path.endswith("site-packages")))
-    with tempfile.TemporaryDirectory(prefix="coldframe-granted-", dir="/var/tmp") as folder:
-        os.chmod(folder, 0o777)
-        canary = Path(folder, "canary")
-        canary.write_text("sesame")
-        canary.chmod(0o666)
-        link = site / f"{Path(folder).name}.pth"
-        link.write_text(f"{folder}\n")
-        try:
-            yield Path(folder)
-        finally:
-            link.unlink()
-
 
 # O01, O02, O03: what is there, and what can be written
 

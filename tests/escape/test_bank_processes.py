@@ -1,7 +1,8 @@
-"""Processes, variables and descriptors: O11 to O17, and the host users of environments: O36."""
+"""Processes, their users, variables and descriptors: O11 to O17, O36."""
 
 import fcntl
 import os
+import shutil
 import subprocess
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,11 +23,9 @@ def victim():
             process.kill()
 
 
-# O11: tracing
+# O11: what a debugger does
 
-SLEEPER = (
-    "(lambda process: [call('ptrace', 16, process.pid, 0, 0), process.kill()][0])(subprocess.Popen(['sleep', '9']))"
-)
+SLEEPER = "[call('ptrace', 16, process.pid, 0, 0) for process in [started('/bin/sleep', '1')]][0]"
 TRACE = {
     "in_a_child(\"call('ptrace', 0, 0, 0, 0)\")": "EPERM",  # be traced
     "call('ptrace', 16, os.getppid(), 0, 0)": "EPERM",  # attach to init
@@ -239,3 +238,69 @@ def test_the_program_of_init_is_sealed_even_for_root(host, make):
         assert fcntl.fcntl(program, fcntl.F_GET_SEALS) & SEALS == SEALS
     with pytest.raises(OSError, match=r"Text file busy|Operation not permitted"):
         os.open(f"/proc/{environment.pid}/exe", os.O_RDWR)
+
+
+@pytest.fixture
+def tool(granted):
+    """Return a program of the host that everybody may write, by mistake, and that handlers may run."""
+    path = granted / "tool"
+    shutil.copy("/bin/sleep", path)
+    path.chmod(0o777)
+    return path
+
+
+def rewrite(tool):
+    """Return what writes a program through its process's exe once that has ended, as it once was done to runc."""
+    open_program = "os.open(f'/proc/{process.pid}/exe', os.O_PATH)"
+    write = "os.write(os.open(f'/proc/self/fd/{program}', os.O_WRONLY | os.O_TRUNC), b'broken')"
+    over = f"[[process.kill(), process.wait(), {write}][2] for program in [{open_program}]][0]"
+    return f"[{over} for process in [started({str(tool)!r}, '60')]][0]"
+
+
+@pytest.mark.bank("O17")
+def test_a_program_of_the_host_cannot_be_rewritten_once_it_has_ended(attack, tool):
+    before = tool.read_bytes()
+    assert attack(EVALUATE, rewrite(tool)).payload == "EROFS"
+    assert tool.read_bytes() == before
+
+
+@pytest.mark.bank("O17", twin=True)
+def test_without_read_only_mounts_it_is(attack, without, tool):
+    assert attack(EVALUATE, rewrite(tool), host=without("read-only")).payload == len("broken")
+    assert tool.read_bytes() == b"broken"
+
+
+# O36: users of the host
+
+
+def users(host):
+    """Return the host users of the living environments, after a look at their maps."""
+    found = []
+    for one in host.environments():
+        outside = set()
+        for kind, number in (("uid", 993), ("gid", 990)):
+            (inside, user, length), *more = map(str.split, Path(f"/proc/{one.pid}/{kind}_map").read_text().splitlines())
+            assert (int(inside), int(length), more) == (number, 1, [])
+            outside.add(int(user))
+        found += outside
+    return found
+
+
+@pytest.mark.bank("O36")
+@pytest.mark.needs("root")
+def test_an_environment_is_one_user_of_the_host_and_no_other_is(attack, without):
+    host = without()
+    invocation = attack(EVALUATE, "open('/proc/self/uid_map').read().split()[2]", host=host)
+    assert invocation.payload == "1"
+    one, other = users(host)  # the neighbour's
+    assert one != other
+    assert {0x7000_0000 < user < 0x7800_0000 for user in (one, other)} == {True}
+
+
+@pytest.mark.bank("O36", twin=True)
+@pytest.mark.needs("root")
+def test_without_that_they_share_a_user(attack, without):
+    host = without("users")
+    attack(EVALUATE, "1", host=host)
+    one, other = users(host)
+    assert one == other
