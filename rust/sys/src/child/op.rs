@@ -35,6 +35,7 @@ pub enum Code {
     Seccomp,
     JoinCgroup,
     NewKeyring,
+    CgroupNamespace,
     Redirect,
     CloseFrom,
     ResetSignals,
