@@ -46,10 +46,17 @@ def test_nothing_can_be_written_but_scratch(attack, granted):
     assert (granted / "canary").read_text() == "sesame"
 
 
+@pytest.mark.bank("O02")
+@pytest.mark.needs("landlock")
+def test_landlock_is_a_second_wall_behind_read_only_mounts(attack, without, granted):
+    write = f"open({str(granted / 'canary')!r}, 'r+')"
+    assert attack(EVALUATE, write, host=without("read-only")).payload == "EACCES"
+
+
 @pytest.mark.bank("O02", twin=True)
-def test_without_read_only_mounts_the_hosts_file_is_written(attack, without, granted):
+def test_without_both_walls_the_hosts_file_is_written(attack, without, granted):
     write = f"open({str(granted / 'canary')!r}, 'r+').write('broken')"
-    assert attack(EVALUATE, write, host=without("read-only")).payload == len("broken")
+    assert attack(EVALUATE, write, host=without("read-only", "landlock")).payload == len("broken")
     assert (granted / "canary").read_text() == "broken"
 
 

@@ -265,8 +265,8 @@ def test_a_program_of_the_host_cannot_be_rewritten_once_it_has_ended(attack, too
 
 
 @pytest.mark.bank("O17", twin=True)
-def test_without_read_only_mounts_it_is(attack, without, tool):
-    assert attack(EVALUATE, rewrite(tool), host=without("read-only")).payload == len("broken")
+def test_without_read_only_mounts_and_landlock_it_is(attack, without, tool):
+    assert attack(EVALUATE, rewrite(tool), host=without("read-only", "landlock")).payload == len("broken")
     assert tool.read_bytes() == b"broken"
 
 
