@@ -36,6 +36,8 @@ impl State {
     pub fn new(root: bool) -> Result<Self> {
         let base = base(root)?;
         private(&base)?;
+        // Zygotes bind what lies in it, and follow no link that somebody might put in its way.
+        let base = fs::canonicalize(&base).map_err(|e| failed("looking at", &base, e))?;
         let owners = base.join("owners");
         private(&owners)?;
         collect(&owners);
