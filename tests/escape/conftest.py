@@ -107,7 +107,8 @@ def lasting():
             found[f"{path.name} {' '.join(line.split()[:2])}"] += 1
     with suppress(OSError):
         for line in Path("/proc/keys").read_text().splitlines():
-            found[f"key {line.split()[0]} {line.split(maxsplit=7)[-1]}"] += 1
+            if "keyring   _ses: " not in line:  # a session's, which goes with its last process, whoever's that is
+                found[f"key {line.split()[0]} {line.split(maxsplit=7)[-1]}"] += 1
     return found
 
 
