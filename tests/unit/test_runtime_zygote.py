@@ -90,6 +90,7 @@ class Zygote:
             "preload": preload,
             "library": library,
             "control": theirs.fileno(),
+            "renew": True,
             "fds": {},
         }
         with theirs:

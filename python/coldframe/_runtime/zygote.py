@@ -38,7 +38,8 @@ def main(config: dict[str, Any]) -> NoReturn:
     """Prepare, report on the control socket, then serve; ends the process, in the zygote and in every environment.
 
     `config` has `sys_path` (the folders of the standard library and of the installed packages), `prefix` (sys.prefix,
-    or None), `preload` (names of modules), `library` (path of the native library) and `control` (the descriptor that
+    or None), `preload` (names of modules), `renew` (whether environments get
+    fresh random state), `library` (path of the native library) and `control` (the descriptor that
     requests come in on).
     """
     try:
@@ -71,7 +72,7 @@ def _serve(config: dict[str, Any]) -> NoReturn:
         _report(config["control"], refused)
         os._exit(1)
     made = environment.Environment(settled, standard_library)
-    random = randomness.to_renew()
+    random = randomness.to_renew() if config["renew"] else []
     rehearsing = rehearsal.Rehearsal(made)
     rehearsing.run(_REHEARSALS, compiled=False)
     rehearsing.run(_REHEARSALS, compiled=True)

@@ -13,6 +13,7 @@ use crate::plan;
 use crate::plan::environment::{Birth, Identity};
 use crate::plan::rootfs::{Grant, Root};
 use crate::plan::zygote::library;
+use crate::posture::Wall;
 use crate::zygote::{Launch, Programs, Zygote};
 
 /// Zygotes that are kept, each for another interpreter or set of packages.
@@ -135,21 +136,20 @@ impl Nursery {
     }
 
     fn launch(&self, house: &House, key: &ZygoteKey) -> Result<Launch> {
-        let interpreter = &key.interpreter;
+        let (interpreter, posture) = (&key.interpreter, &house.facts.posture);
         let mut extra = Vec::new();
         for target in key.directories() {
             extra.push(Grant { source: house.store.grant(&target)?, target });
         }
         let runtime = house.store.grant(&key.runtime)?;
-        let root = Root::of_host(house.state.scaffold(), house.state.store(), runtime, extra, key.network);
+        let root = Root::of_host(house.state.scaffold(), house.state.store(), runtime, extra, key.network, posture);
         let root = root.without(key.hidden());
         let (library, control) = library();
         let mut path = interpreter.stdlib.clone();
         if key.packages {
             path.extend(interpreter.site.iter().cloned());
         }
-        let config =
-            serde_json::json!({"sys_path": path, "preload": key.preload, "library": library, "control": control});
+        let config = serde_json::json!({"sys_path": path, "preload": key.preload, "library": library, "control": control, "renew": posture.has(Wall::Random)});
         let user = house.zygote_user();
         let plan = plan::zygote::Zygote {
             root: &root,
@@ -157,13 +157,21 @@ impl Nursery {
             config: config.to_string(),
             user,
             network: key.network,
+            posture,
         };
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let cgroup = house.groups.create(&format!("z{number}"), user)?;
         let (uid, gid) = (house.facts.uid, house.facts.gid);
         let identity = if house.facts.root { Identity::Slot } else { Identity::Callers(uid, gid) };
         let again = plan::rootfs::aliases(&key.directories());
-        let birth = Birth::new(identity, cgroup.doors()?.len(), key.network, house.facts.landlock, &again);
+        let birth = Birth::new(
+            identity,
+            cgroup.doors()?.len(),
+            key.network,
+            house.facts.landlock,
+            &again,
+            &house.facts.posture,
+        );
         Zygote::launch(&plan, birth, &self.programs, cgroup.clone(), (uid, gid)).inspect_err(|_| {
             let _ = cgroup.remove_within(Duration::from_secs(1));
         })

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeSet;
 
+use coldframe_sys::child::serve;
 use coldframe_sys::program::{self, Step};
 
 use super::rootfs::{Grant, HIDING, mount};
 use super::{COVER, GROUP_ID, MERGE, NODEV, NOEXEC, NOSUID, RDONLY, READ_ONLY, REMOUNT, REMOUNT_BIND, STORE, USER_ID};
 use crate::landlock;
+use crate::posture::Posture;
 use crate::process::namespace::{IPC, MOUNT, NETWORK, PID, USER, UTS};
 use crate::seccomp;
 use crate::spec::{Architecture, ProcView};
@@ -75,12 +77,19 @@ pub struct Birth {
 
 impl Birth {
     /// Plans it. `again`: directories that the environment's own file systems would hide, by where else they are.
-    pub fn new(identity: Identity, doors: usize, network: bool, landlock: Option<u32>, again: &[Grant]) -> Self {
-        let park = park(landlock);
+    pub fn new(
+        identity: Identity,
+        doors: usize,
+        network: bool,
+        landlock: Option<u32>,
+        again: &[Grant],
+        posture: &Posture,
+    ) -> Self {
+        let park = posture.plan(park(landlock));
         Self {
             namespaces: namespaces(network),
             joined: namespaces(network),
-            seat: seat(identity, network, again),
+            seat: posture.plan(seat(identity, network, again)),
             init: init(Architecture::HOST),
             enter: doors_of(doors),
             park_program: program::encode(&park),
@@ -144,6 +153,9 @@ fn seat(identity: Identity, network: bool, again: &[Grant]) -> Vec<Step> {
 /// What an environment's process does before it has a function.
 fn park(landlock: Option<u32>) -> Vec<Step> {
     let mut steps = vec![
+        Step::CloseFrom { first: serve::ENVIRONMENT_CHANNEL as u32 + 1 },
+        // In its cgroups: made any earlier, the namespace would show the host's paths.
+        Step::CgroupNamespace,
         Step::SetIds { uid: USER_ID, gid: GROUP_ID, drop_groups: false },
         Step::Setsid,
         Step::NewKeyring,
@@ -190,7 +202,12 @@ pub struct Opt {
 
 /// How the second process becomes the function's: its files, its limits, and then no way back. `landlock` and `filter`
 /// are `None` where the host has no such thing and the caller has waived it.
-pub fn assign(function: &Function, landlock: Option<u32>, filter: Option<Architecture>) -> Vec<Step> {
+pub fn assign(
+    function: &Function,
+    landlock: Option<u32>,
+    filter: Option<Architecture>,
+    posture: &Posture,
+) -> Vec<Step> {
     let mut steps = files(function);
     steps.extend(limits(function));
     steps.extend([Step::DropCapabilities, Step::NoNewPrivileges, Step::Undumpable]);
@@ -201,7 +218,7 @@ pub fn assign(function: &Function, landlock: Option<u32>, filter: Option<Archite
         let filter = seccomp::bytes(&seccomp::program(architecture, function.network));
         steps.push(Step::Seccomp { filter });
     }
-    steps
+    posture.plan(steps)
 }
 
 fn files(function: &Function) -> Vec<Step> {
@@ -446,7 +463,7 @@ mod tests {
 
     #[test]
     fn the_lock_down_is_in_the_only_order_that_works() {
-        let steps = assign(&function(), Some(7), Some(Architecture::X86_64));
+        let steps = assign(&function(), Some(7), Some(Architecture::X86_64), &Posture::default());
         assert!(
             park(None).contains(&Step::DropBounding) && park(None).contains(&Step::Securebits { bits: SECUREBITS })
         );
@@ -463,7 +480,7 @@ mod tests {
 
     #[test]
     fn other_functions_code_is_covered_after_the_own_is_bound() {
-        let steps = assign(&function(), None, Some(Architecture::Arm64));
+        let steps = assign(&function(), None, Some(Architecture::Arm64), &Posture::default());
         let code = position(&steps, |s| matches!(s, Step::Bind { target, .. } if target == "/var/task"));
         let layers = position(&steps, |s| matches!(s, Step::Bind { target, .. } if target == "/opt"));
         let cover =
