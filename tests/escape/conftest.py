@@ -107,7 +107,8 @@ def lasting():
             found[f"{path.name} {' '.join(line.split()[:2])}"] += 1
     with suppress(OSError):
         for line in Path("/proc/keys").read_text().splitlines():
-            if "keyring   _ses: " not in line:  # a session's, which goes with its last process, whoever's that is
+            # A session's keyring goes with its last process, and other people have sessions, too.
+            if "keyring   _ses:" not in line:
                 found[f"key {line.split()[0]} {line.split(maxsplit=7)[-1]}"] += 1
     return found
 
@@ -154,6 +155,23 @@ def canary():
         path.write_text("sesame")
         path.chmod(0o666)
         yield path
+
+
+@pytest.fixture
+def granted():
+    """Yield a folder of the host that environments see at its own path, and that everybody outside may write."""
+    site = Path(next(path for path in sys.path if path.endswith("site-packages")))
+    with tempfile.TemporaryDirectory(prefix="coldframe-granted-", dir="/var/tmp") as folder:
+        os.chmod(folder, 0o777)
+        canary = Path(folder, "canary")
+        canary.write_text("sesame")
+        canary.chmod(0o666)
+        link = site / f"{Path(folder).name}.pth"
+        link.write_text(f"{folder}\n")
+        try:
+            yield Path(folder)
+        finally:
+            link.unlink()
 
 
 @pytest.fixture
