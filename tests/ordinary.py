@@ -37,9 +37,9 @@ os.execv(program[0], program)
 """
 
 
-def command(program, groups=()):
-    """Return the command that runs a program as the ordinary user, in the given cgroups."""
-    return [sys.executable, "-c", ENTER, str(UID), ":".join(map(str, groups)), *map(str, program)]
+def command(program, groups=(), user=UID):
+    """Return the command that runs a program as the ordinary user, or another, in the given cgroups."""
+    return [sys.executable, "-c", ENTER, str(user), ":".join(map(str, groups)), *map(str, program)]
 
 
 def variables(place, **more):
