@@ -1,9 +1,9 @@
 """What every test may use: a host, functions from source text, and a check that each module leaves nothing behind.
 
 `@pytest.mark.needs("landlock", "root")` names what a test cannot do without: protections as `coldframe doctor` lists
-them, or "root". With a version, as in "landlock:6" or "kernel:6.16", it wants that one or a newer one. Where one is missing
-the test is skipped, and says why. COLDFRAME_REQUIRE=all, or a list of names, turns such skips into failures, but for
-versions: a list has to name those, since a machine cannot be set up to have another kernel.
+them, or "root". With a version, as in "landlock:6" or "kernel:6.16", it wants that one or a newer one. Where one is
+missing the test is skipped, and says why. COLDFRAME_REQUIRE=all, or a list of names, turns such skips into failures,
+but for versions: a list has to name those, since no setting of a machine gives it another kernel.
 """
 
 import ctypes
