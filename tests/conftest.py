@@ -28,7 +28,9 @@ from coldframe import _core, _host
 PR_SET_CHILD_SUBREAPER = 36
 WALL = 0x4000_0000
 """waitpid: children by clone, too, which signal their end in another way."""
-PATIENCE_S = 5.0
+SLOWNESS = float(os.environ.get("COLDFRAME_SLOWNESS", "1"))
+"""How many times slower than usual this machine is; an emulated one says so."""
+PATIENCE_S = 5.0 * SLOWNESS
 """How long what is cleaned up in the background may take before it counts as left behind."""
 
 
@@ -333,6 +335,8 @@ def make(request, tmp_path):
             if "host" not in options:
                 options["host"] = request.getfixturevalue("host")
             options.setdefault("name", "app")
+            if SLOWNESS > 1:
+                options.setdefault("timeout_s", 3 * SLOWNESS)
             return made.enter_context(coldframe.Function(handler, folder, **options))
 
         yield make
