@@ -118,7 +118,8 @@ impl Function {
             proc_view: spec.proc_view,
             network: spec.network,
         };
-        let assign = environment::assign(&planned, facts.landlock, facts.seccomp.then_some(Architecture::HOST));
+        let assign =
+            environment::assign(&planned, facts.landlock, facts.seccomp.then_some(Architecture::HOST), &facts.posture);
         let assign_program = program::encode(&assign);
         if assign_program.len() > serve::ROOM {
             return Err(Error::Configuration(format!(

@@ -12,9 +12,9 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::environment::EnvironmentInfo;
 use crate::errors::to_python;
-use crate::evictions;
 use crate::function::{Function, interruptible};
 use crate::spec;
+use crate::untold;
 
 #[pyclass(frozen, module = "coldframe._core")]
 pub struct Host {
@@ -71,7 +71,7 @@ impl Host {
         let core = self.core()?;
         let function = Arc::clone(&function.get().function);
         let result = interruptible(py, |interrupted| core.prewarm(&function, n, interrupted));
-        evictions::tell(py, &core);
+        untold::tell(py, &core);
         result
     }
 
@@ -111,7 +111,7 @@ impl Host {
         let core = self.lock().take();
         let Some(core) = core else { return Ok(()) };
         let clean = py.detach(|| core.close());
-        evictions::tell(py, &core);
+        untold::tell(py, &core);
         if clean {
             return Ok(());
         }

@@ -5,12 +5,12 @@
 
 mod environment;
 mod errors;
-mod evictions;
 mod function;
 mod host;
 mod outcome;
 mod spec;
 mod ticket;
+mod untold;
 
 use pyo3::prelude::*;
 

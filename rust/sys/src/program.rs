@@ -58,6 +58,8 @@ pub enum Step {
     JoinCgroup { index: u64 },
     /// Lets go of the caller's session keyring.
     NewKeyring,
+    /// A cgroup namespace whose root is the cgroup of now.
+    CgroupNamespace,
     /// dup3(2).
     Redirect { from: i32, to: i32 },
     /// Closes every descriptor from this one on.
@@ -100,6 +102,7 @@ impl Step {
             Self::Seccomp { .. } => "installing the system call filter",
             Self::JoinCgroup { .. } => "joining a cgroup",
             Self::NewKeyring => "leaving the session keyring",
+            Self::CgroupNamespace => "making a cgroup namespace",
             Self::Redirect { .. } => "duplicating a descriptor",
             Self::CloseFrom { .. } => "closing descriptors",
             Self::ResetSignals => "resetting signals",
@@ -155,6 +158,7 @@ impl Step {
             Self::Seccomp { .. } => Code::Seccomp,
             Self::JoinCgroup { .. } => Code::JoinCgroup,
             Self::NewKeyring => Code::NewKeyring,
+            Self::CgroupNamespace => Code::CgroupNamespace,
             Self::Redirect { .. } => Code::Redirect,
             Self::CloseFrom { .. } => Code::CloseFrom,
             Self::ResetSignals => Code::ResetSignals,
@@ -208,6 +212,7 @@ impl Step {
             | Self::Undumpable
             | Self::LandlockEnforce
             | Self::NewKeyring
+            | Self::CgroupNamespace
             | Self::ResetSignals
             | Self::Sync => {}
         }

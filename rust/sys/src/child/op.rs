@@ -34,6 +34,7 @@ pub enum Code {
     Seccomp,
     JoinCgroup,
     NewKeyring,
+    CgroupNamespace,
     Redirect,
     CloseFrom,
     ResetSignals,

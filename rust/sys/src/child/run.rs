@@ -147,6 +147,7 @@ fn take(code: Code, mut args: Args<'_>, context: &mut Context<'_>) -> Answer {
             Err(38) => Ok(0),
             answer => answer,
         },
+        Code::CgroupNamespace => sys::unshare(sys::CLONE_NEWCGROUP),
         Code::Redirect => sys::dup3(number(&mut args)? as i32, number(&mut args)? as i32, 0),
         Code::CloseFrom => sys::close_from(number(&mut args)? as u32),
         Code::ResetSignals => reset_signals(),
