@@ -168,6 +168,9 @@ impl Root {
         // own. The kernel lets a user namespace mount one only while a whole one is visible.
         made.steps.push(mount("proc", &made.at("/proc"), "proc", NOSUID | NODEV | NOEXEC, ""));
         made.steps.push(Step::Pivot { path: made.root.clone() });
+        // Only in a root of ours is there such a place.
+        made.steps.push(Step::Chdir { path: RUNTIME.into() });
+        made.steps.push(Step::Chdir { path: "/".into() });
         made.steps.push(mount("none", "/", "", REMOUNT_BIND | RDONLY | NOSUID | NODEV, ""));
         made.steps
     }
