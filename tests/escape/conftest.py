@@ -191,8 +191,10 @@ def unchanged(canary):
         def changed():
             now = outside(canary.parent)
             found = {what: dict(now[what] - before[what]) for what in now if now[what] - before[what]}
-            if "listeners" in found and not any(ours(name.split()[-1]) for name in found["listeners"]):
-                del found["listeners"]  # somebody else's, who happens to share this machine
+            # Others who share this machine have sockets, too, and some that are gone again.
+            sockets = {name: 1 for name in found.pop("listeners", ()) if ours(name.split()[-1])}
+            if sockets := {name: 1 for name in sockets if name in listeners()}:
+                found["listeners"] = sockets
             if gone := before["canaries"] - now["canaries"]:
                 found["canaries that were"] = dict(gone)
             return found
