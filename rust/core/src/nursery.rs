@@ -158,11 +158,13 @@ impl Nursery {
 
     fn launch(&self, house: &House, key: &ZygoteKey) -> Result<Launch> {
         let (interpreter, posture) = (&key.interpreter, &house.facts.posture);
-        let mut extra = Vec::new();
-        for target in key.directories() {
-            extra.push(Grant { source: house.store.grant(&target)?, target });
-        }
+        // What has vanished since is missed by nobody who needs none of it.
+        let there = key.directories.iter().filter(|grant| grant.source.is_dir());
+        let extra = there
+            .map(|Grant { source, target }| Ok(Grant { source: house.store.grant(source)?, target: target.clone() }))
+            .collect::<Result<Vec<_>>>()?;
         let runtime = house.store.grant(&key.runtime)?;
+        let shown: Vec<_> = extra.iter().map(|grant| grant.target.clone()).collect();
         let root = Root::of_host(house.state.scaffold(), house.state.store(), runtime, extra, key.network, posture);
         let root = root.without(key.hidden());
         let (library, control) = library();
@@ -184,7 +186,7 @@ impl Nursery {
         let cgroup = house.groups.create(&format!("z{number}"), user)?;
         let (uid, gid) = (house.facts.uid, house.facts.gid);
         let identity = if house.facts.root { Identity::Slot } else { Identity::Callers(uid, gid) };
-        let again = plan::rootfs::aliases(&key.directories());
+        let again = plan::rootfs::aliases(&shown);
         let birth = Birth::new(
             identity,
             cgroup.doors()?.len(),

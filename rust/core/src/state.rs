@@ -37,6 +37,8 @@ impl State {
     pub fn new(root: bool) -> Result<Self> {
         let base = base(root)?;
         private(&base)?;
+        // Zygotes bind what lies in it, and follow no link that somebody might put in its way.
+        let base = fs::canonicalize(&base).map_err(|e| failed("looking at", &base, e))?;
         let owners = base.join("owners");
         private(&owners)?;
         collect(&owners);
@@ -172,8 +174,10 @@ fn collect(owners: &Path) {
         let listed = fs::read_to_string(path.join("cgroups")).unwrap_or_default();
         let name = path.file_name().unwrap_or_default();
         // Only what carries the dead owner's own name is touched, whatever the list says.
-        let gone = listed.lines().map(Path::new).filter(|group| group.file_name() == Some(name)).all(end_cgroup);
-        if gone {
+        let groups = listed.lines().map(Path::new).filter(|group| group.file_name() == Some(name));
+        // Each of them, whatever becomes of the others.
+        let left = groups.filter(|group| !end_cgroup(group)).count();
+        if left == 0 {
             let _ = fs::remove_dir_all(&path);
         }
     }

@@ -12,9 +12,9 @@ use pyo3::exceptions::{PyRecursionError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::errors::to_python;
+use crate::news;
 use crate::outcome::Outcome;
 use crate::ticket::Ticket;
-use crate::untold;
 
 #[pyclass(frozen, module = "coldframe._core")]
 pub struct Function {
@@ -140,7 +140,7 @@ impl Function {
             };
             core.invoke(&self.function, &call)
         });
-        untold::tell(py, &core);
+        news::tell(py, &core);
         outcome
     }
 }

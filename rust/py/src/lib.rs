@@ -7,10 +7,10 @@ mod environment;
 mod errors;
 mod function;
 mod host;
+mod news;
 mod outcome;
 mod spec;
 mod ticket;
-mod untold;
 
 use pyo3::prelude::*;
 

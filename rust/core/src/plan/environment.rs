@@ -387,6 +387,7 @@ fn confine(abi: u32) -> Vec<Step> {
     }];
     let mut allow = |path: &str, access| steps.push(Step::LandlockPath { path: path.into(), access });
     allow("/", landlock::read_only(abi));
+    allow("/usr", landlock::programs(abi));
     allow("/dev/shm", landlock::scratch(abi, true));
     for name in ["null", "zero", "full", "random", "urandom"] {
         allow(&format!("/dev/{name}"), landlock::device(abi));
