@@ -19,6 +19,7 @@ NO_TWIN = {
     # Files, processes, devices
     # The network, the kernel, identities
     # Resources and ends
+    "O46": "Lambda's size of a response cannot be changed; tests/lambda/test_bad_input.py has one that fits",
     # State, archives, hosts
 }
 """Cases whose attack nothing can be taken away from, or that are no attacks, with the reason."""

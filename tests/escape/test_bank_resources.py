@@ -1,4 +1,4 @@
-"""Attacks on memory, processes, time, files, descriptors, logs and answers: O38 to O46, and what a kernel keeps for them.
+"""Attacks on memory, processes, time, files, descriptors, logs and answers: O38 to O46, and some beside them.
 
 Each ends in a verdict, costs the embedding process next to nothing, and is not felt by a neighbour, who is called while
 it goes on.
@@ -8,13 +8,12 @@ import errno
 import os
 import signal
 import threading
-import time
 
 import pytest
 from conftest import descendants, until
-from escape.conftest import NEIGHBOUR, size
 
 import coldframe
+from escape.conftest import NEIGHBOUR, size
 
 MB = 1 << 20
 COST = 16 * MB
@@ -51,7 +50,7 @@ def contained(attack, make, without):
     return contained
 
 
-# O38: memory, in every way of taking it. Each answers with the MiB that it could take.
+# O38, memory, in every way of taking it. Each answers with the MiB that it could take.
 
 HEAP = "def handler(mb, context):\n    return len(bytes([1]) * (mb << 20)) >> 20\n"
 FILES = """
@@ -160,12 +159,14 @@ TCP = (
 )
 
 
+@pytest.mark.needs("cgroup.memory")
 def test_buffers_of_tcp_are_no_way_around_the_cap(contained):
     invocation = contained(TCP, 400, memory_mb=64, timeout_s=20)
-    assert isinstance(invocation.error, coldframe.OutOfMemoryError) or invocation.payload < 128, invocation
+    # Version 1 counts them apart, with a cap of their own at which the writer waits.
+    assert isinstance(invocation.error, coldframe.OutOfMemoryError) or invocation.payload < 64, invocation
 
 
-# O39: processes
+# O39, processes and threads.
 
 FORK = """
     import os, signal
@@ -241,7 +242,7 @@ def test_a_bomb_ends_at_the_deadline(contained, source):
     assert isinstance(error, coldframe.InvocationTimeout | coldframe.OutOfMemoryError), error
 
 
-# O40 and O41: time
+# O40 and O41, time.
 
 SPIN = """
     import time
@@ -300,7 +301,7 @@ def status(pid, field):
         return next(line.split()[1] for line in lines if line.startswith(f"{field}:"))
 
 
-# O42 and O43: scratch
+# O42 and O43, scratch directories.
 
 WRITE = """
     def handler(mb, context):
@@ -350,7 +351,7 @@ def test_without_a_number_files_do_not_end(attack, without, folder, most):
     assert invocation.payload == [most, 0]
 
 
-# O44: descriptors, and other objects that are counted
+# O44, descriptors and other objects that are counted.
 
 OPEN = """
     import resource
@@ -390,16 +391,26 @@ OPEN = """
         "signals": pending,
         "descriptors under way": flight,
     }
-    def handler(event, context):
-        what, most = event
+    def end_of(what, most):
         try:
             _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             for made in range(most):
                 makers[what]()
-            return [most, 0]
+            return made + 1, 0
         except OSError as error:
-            return [made, error.errno]
+            return made, error.errno
+    def handler(event, context):
+        ends = {}
+        for what, most in event.items():
+            reader, writer = os.pipe()
+            if os.fork() == 0:  # whose end is that of all it has made
+                os.write(writer, repr(end_of(what, most)).encode())
+                os._exit(0)
+            os.wait()
+            ends[what] = eval(os.read(reader, 100))
+            os.close(reader), os.close(writer)
+        return ends
 """
 COUNTED = {
     "files": (1024, errno.EMFILE),
@@ -412,26 +423,25 @@ COUNTED = {
     "signals": (1024, errno.EAGAIN),
     "descriptors under way": (16, errno.ETOOMANYREFS),
 }
+"""What there may be at most, and the answer to one more. Descriptors are sent by 250 at a time."""
 
 
 @pytest.mark.bank("O44")
-@pytest.mark.parametrize("what", COUNTED)
-def test_objects_of_the_kernel_end_at_their_number(contained, what):
-    most, number = COUNTED[what]
-    made, error = contained(OPEN, [what, 2 * most], timeout_s=10).payload
-    assert errno.errorcode.get(error) == errno.errorcode[number]
-    assert made <= most
+def test_objects_of_the_kernel_end_at_their_number(contained):
+    ends = contained(OPEN, {what: 2 * most for what, (most, _) in COUNTED.items()}, timeout_s=10).payload
+    for what, (most, number) in COUNTED.items():
+        made, error = ends[what]
+        assert (made <= most, errno.errorcode.get(error)) == (True, errno.errorcode[number]), what
 
 
 @pytest.mark.bank("O44", twin=True)
-@pytest.mark.parametrize("what", COUNTED)
-def test_without_limits_they_do_not_end(attack, without, what):
-    most, _ = COUNTED[what]
-    host = without("rlimits", "user-limits")
-    assert attack(OPEN, [what, 2 * most], host=host, timeout_s=10).payload == [2 * most, 0]
+def test_without_limits_they_do_not_end(attack, without):
+    event = {what: 2 * most for what, (most, _) in COUNTED.items()}
+    ends = attack(OPEN, event, host=without("rlimits", "user-limits"), timeout_s=10).payload
+    assert ends == {what: [most, 0] for what, most in event.items()}
 
 
-# O45 and O46: what comes out
+# O45 and O46, what comes out.
 
 PRINT = """
     import os
@@ -460,6 +470,7 @@ def test_a_log_that_may_be_large_is_kept_whole(attack):
     assert len(invocation.log) > 24 * MB
 
 
+ANSWER = "def handler(mb, context):\n    return 'x' * (mb << 20)\n"
 FORGE = """
     import os, struct, sys
     def handler(mb, context):
@@ -476,7 +487,9 @@ FORGE = """
 
 @pytest.mark.bank("O46")
 def test_a_response_is_bounded(contained):
-    error = contained("def handler(mb, context):\n    return 'x' * (mb << 20)\n", 64, memory_mb=1769, timeout_s=10).error
+    error = contained(
+        "def handler(mb, context):\n    return 'x' * (mb << 20)\n", 64, memory_mb=1769, timeout_s=10
+    ).error
     assert type(error) is coldframe.PayloadError
     assert error.error_type == "Function.ResponseSizeTooLarge"
 
