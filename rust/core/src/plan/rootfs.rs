@@ -13,9 +13,9 @@ use super::{
 use crate::posture::{Posture, Wall};
 
 /// A directory or file of the host, and where it appears inside.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Grant {
-    /// On the host.
+    /// On the host, with no symbolic link in it.
     pub source: PathBuf,
     /// Inside.
     pub target: PathBuf,
@@ -33,6 +33,16 @@ pub fn aliases(directories: &[PathBuf]) -> Vec<Grant> {
         .enumerate()
         .map(|(number, target)| Grant { source: format!("{ALIASES}/{number}").into(), target: target.clone() })
         .collect()
+}
+
+/// The place of the environment's own, or of the host's kernel and services, that a directory would show or hide if it
+/// were granted: where it lies in such a place, is one, or holds one.
+pub fn misplaced(directory: &Path) -> Option<&'static str> {
+    const WHOLE: [&str; 5] = ["/proc", "/sys", "/dev", "/var/task", "/var/runtime"];
+    const THEMSELVES: [&str; 5] = ["/etc", "/home", "/run", "/tmp", "/dev/shm"];
+    let holds = |place: &&str| Path::new(place).starts_with(directory);
+    let within = |place: &&str| directory.starts_with(place) && !directory.starts_with("/dev/shm");
+    WHOLE.into_iter().find(|place| holds(place) || within(place)).or_else(|| THEMSELVES.into_iter().find(holds))
 }
 
 /// What a root file system is made of.
@@ -158,6 +168,9 @@ impl Root {
         // own. The kernel lets a user namespace mount one only while a whole one is visible.
         made.steps.push(mount("proc", &made.at("/proc"), "proc", NOSUID | NODEV | NOEXEC, ""));
         made.steps.push(Step::Pivot { path: made.root.clone() });
+        // Only in a root of ours is there such a place.
+        made.steps.push(Step::Chdir { path: RUNTIME.into() });
+        made.steps.push(Step::Chdir { path: "/".into() });
         made.steps.push(mount("none", "/", "", REMOUNT_BIND | RDONLY | NOSUID | NODEV, ""));
         made.steps
     }
@@ -239,7 +252,7 @@ impl Made {
     }
 
     fn bind(&mut self, grant: &Grant, attributes: u64) {
-        self.steps.push(Step::Bind {
+        self.steps.push(Step::Grant {
             source: grant.source.display().to_string(),
             target: self.at(&grant.target.display().to_string()),
             attributes,
@@ -303,7 +316,8 @@ mod tests {
     fn everything_of_the_host_is_read_only_and_the_root_is_closed_last() {
         let steps = root().steps();
         for step in &steps {
-            if let Step::Bind { source, attributes, .. } = step {
+            assert!(!matches!(step, Step::Bind { .. }), "no link on the host is followed: {step:?}");
+            if let Step::Grant { source, attributes, .. } = step {
                 let device = source.starts_with("/dev/");
                 assert!(attributes & NOSUID != 0 && (device || attributes & READ_ONLY == READ_ONLY), "{step:?}");
             }
@@ -315,12 +329,25 @@ mod tests {
     }
 
     #[test]
+    fn no_directory_is_granted_that_would_show_the_kernel_or_hide_what_is_ours() {
+        for place in
+            ["/", "/proc", "/proc/self", "/sys/fs", "/dev", "/dev/pts", "/dev/shm", "/etc", "/var", "/run", "/tmp"]
+        {
+            assert!(misplaced(Path::new(place)).is_some(), "{place}");
+        }
+        for place in ["/usr", "/opt/python", "/tmp/venv", "/dev/shm/venv", "/home/u/venv", "/etc/profiles/u", "/run/sw"]
+        {
+            assert_eq!(misplaced(Path::new(place)), None, "{place}");
+        }
+    }
+
+    #[test]
     fn parents_of_a_grant_are_made_in_our_own_tmpfs() {
         let steps = root().steps();
         let made = |path: &str| steps.iter().position(|s| matches!(s, Step::MakeDir { path: p, .. } if p == path));
         assert!(made("/scaffold/home").expect("made") < made("/scaffold/home/u/venv").expect("made"));
         let bound =
-            steps.iter().filter(|s| matches!(s, Step::Bind { target, .. } if target == "/scaffold/usr/lib")).count();
+            steps.iter().filter(|s| matches!(s, Step::Grant { target, .. } if target == "/scaffold/usr/lib")).count();
         assert_eq!(bound, 0, "what an outer grant shows is not bound again");
     }
 }
