@@ -82,6 +82,9 @@ impl Groups {
                     make(&path)?;
                     if controller == Controller::Memory {
                         v1::forbid_swap(&path)?;
+                        // Here too: the first cap of the host switches the counting on, in the kernel's code, and the last one
+                        // to go off.
+                        v1::limit_sockets(&path)?;
                     }
                     Place::V1(path)
                 }
@@ -122,7 +125,13 @@ impl Groups {
         cgroup.unified = self.make_unified(name, zygote)?;
         for (&controller, place) in &self.places {
             let place = match place {
-                Place::V1(path) => Place::V1(below(path, name)?),
+                Place::V1(path) => {
+                    let path = below(path, name)?;
+                    if controller == Controller::Memory {
+                        v1::limit_sockets(&path)?;
+                    }
+                    Place::V1(path)
+                }
                 Place::V2(path) => Place::V2(path.join(name)),
             };
             cgroup.places.insert(controller, place);
