@@ -127,9 +127,8 @@ impl Open {
         let cpu = cgroup.places.get(&Controller::Cpu);
         let used = match (&cgroup.unified, &cgroup.accounts, cpu) {
             (Some(path), ..) => counter(path, "cpu.stat", "usage_usec", 1_000)?,
-            (None, Some(path), _) => counter(path, "cpuacct.usage", "", 1)?,
-            // Mounted together, as they mostly are.
-            (None, None, Some(Place::V1(path))) => counter(path, "cpuacct.usage", "", 1)?,
+            // Most often cpuacct is mounted with cpu.
+            (None, Some(path), _) | (None, None, Some(Place::V1(path))) => counter(path, "cpuacct.usage", "", 1)?,
             _ => None,
         };
         let throttled = match cpu {
