@@ -14,6 +14,7 @@ use crate::plan::environment::{Birth, Identity};
 use crate::plan::rootfs::{Grant, Root};
 use crate::plan::zygote::library;
 use crate::posture::Wall;
+use crate::process::name_within;
 use crate::untold::Untold;
 use crate::zygote::{Launch, Programs, Zygote};
 
@@ -185,7 +186,8 @@ impl Nursery {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let cgroup = house.groups.create(&format!("z{number}"), user)?;
         let (uid, gid) = (house.facts.uid, house.facts.gid);
-        let identity = if house.facts.root { Identity::Slot } else { Identity::Callers(uid, gid) };
+        let identity =
+            if house.facts.root { Identity::Slot } else { Identity::Callers(name_within(uid), name_within(gid)) };
         let again = plan::rootfs::aliases(&shown);
         let birth = Birth::new(
             identity,

@@ -21,6 +21,8 @@ const FIRST_UID: u32 = 0x7000_0000;
 /// How many an owner has at once.
 pub const UIDS: u32 = 4096;
 const BLOCKS: u32 = 32_768;
+/// All of them.
+pub const USERS: std::ops::Range<u32> = FIRST_UID..FIRST_UID + BLOCKS * UIDS;
 
 /// The directory of this owner.
 #[derive(Debug)]
