@@ -14,6 +14,9 @@ pub mod environment;
 pub mod error;
 pub mod eviction;
 pub mod function;
+#[cfg(test)]
+#[path = "../../sys/src/headers.rs"]
+mod headers;
 pub mod host;
 pub mod house;
 pub mod idle;

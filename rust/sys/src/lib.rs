@@ -3,6 +3,8 @@
 //! `child` runs on the far side of a fork; `spawn` starts its init program; `host` asks this kernel what it has.
 
 pub mod child;
+#[cfg(test)]
+mod headers;
 pub mod host;
 pub mod program;
 pub mod spawn;
