@@ -64,7 +64,7 @@ fn known(abi: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::headers::{assert_facts, fact};
+    use coldframe_sys::testing::headers::{assert_facts, fact};
 
     #[test]
     fn rights_are_those_of_the_kernels_header() {

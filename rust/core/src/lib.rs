@@ -14,9 +14,6 @@ pub mod environment;
 pub mod error;
 pub mod eviction;
 pub mod function;
-#[cfg(test)]
-#[path = "../../sys/src/headers.rs"]
-mod headers;
 pub mod host;
 pub mod house;
 pub mod idle;
@@ -44,3 +41,7 @@ pub mod supervisor;
 pub mod untold;
 pub mod wire;
 pub mod zygote;
+
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: coldframe_sys::testing::metered::Metered = coldframe_sys::testing::metered::Metered;

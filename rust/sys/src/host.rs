@@ -51,7 +51,7 @@ pub fn block_signals() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::SO_PASSRIGHTS;
-    use crate::headers::{assert_facts, fact};
+    use crate::testing::headers::{assert_facts, fact};
 
     #[test]
     fn the_socket_option_is_the_kernels() {

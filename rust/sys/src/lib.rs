@@ -3,11 +3,11 @@
 //! `child` runs on the far side of a fork; `spawn` starts its init program; `host` asks this kernel what it has.
 
 pub mod child;
-#[cfg(test)]
-mod headers;
 pub mod host;
 pub mod program;
 pub mod spawn;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 /// The static init program (see `child::init`).
 pub static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));

@@ -415,9 +415,9 @@ fn init(architecture: Architecture) -> Vec<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::headers::{assert_facts, fact};
     use crate::seccomp::Instruction;
     use crate::seccomp::interpreter::{Call, check, run};
+    use coldframe_sys::testing::headers::{assert_facts, fact};
 
     #[test]
     fn limits_and_bits_are_those_of_the_kernels_headers() {

@@ -42,7 +42,7 @@ pub const RUNTIME: &str = "/var/runtime/coldframe_runtime";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::headers::{assert_facts, fact};
+    use coldframe_sys::testing::headers::{assert_facts, fact};
 
     #[test]
     fn flags_of_mounts_are_those_of_the_kernels_header() {

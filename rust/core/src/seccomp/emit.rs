@@ -201,7 +201,7 @@ mod tests {
     use super::super::interpreter::{Call, check, run};
     use super::super::policy::EPERM;
     use super::*;
-    use crate::headers::{assert_facts, fact};
+    use coldframe_sys::testing::headers::{assert_facts, fact};
 
     #[test]
     fn codes_and_answers_are_those_of_the_kernels_headers() {

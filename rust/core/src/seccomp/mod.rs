@@ -57,7 +57,7 @@ mod tests {
         EAFNOSUPPORT, EINVAL, ENOSYS, ENOTTY, EOPNOTSUPP, EPERM, EPROTONOSUPPORT, STANDARD, UNKNOWN, X32,
     };
     use super::*;
-    use crate::headers::{assert_facts, fact};
+    use coldframe_sys::testing::headers::{assert_facts, fact};
 
     const ARCHITECTURES: [Architecture; 2] = [Architecture::X86_64, Architecture::Arm64];
     const ALLOW: Verdict = Verdict::Allow;

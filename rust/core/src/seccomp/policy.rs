@@ -333,7 +333,7 @@ pub fn ranges(architecture: Architecture, rules: &BTreeMap<u32, Rule>, rest: Rul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::headers::{assert_facts, fact};
+    use coldframe_sys::testing::headers::{assert_facts, fact};
     use std::collections::BTreeSet;
 
     fn names() -> impl Iterator<Item = &'static str> {

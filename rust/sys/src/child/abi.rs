@@ -164,7 +164,7 @@ pub mod library {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::headers::{Fact, assert_facts, fact_on_each};
+    use crate::testing::headers::{Fact, assert_facts, fact_on_each};
 
     const KERNEL: &str = "linux/fcntl.h linux/sched.h linux/mount.h linux/prctl.h linux/capability.h linux/seccomp.h \
         linux/landlock.h linux/keyctl.h linux/signalfd.h linux/wait.h linux/sockios.h asm/errno.h asm/poll.h \

@@ -112,7 +112,8 @@ fn load(buffer: &mut [u8; ROOM]) -> [&[u8]; 3] {
     parts(&buffer[..len]).unwrap_or_else(|| fail(CHANNEL, Section::Init, 0, EINVAL))
 }
 
-fn parts(program: &[u8]) -> Option<[&[u8]; 3]> {
+/// The three parts of a program, if they are as long as they say.
+pub(crate) fn parts(program: &[u8]) -> Option<[&[u8]; 3]> {
     let (lengths, mut rest) = program.split_first_chunk::<12>()?;
     let mut parts: [&[u8]; 3] = [&[]; 3];
     for (part, length) in parts.iter_mut().zip(lengths.chunks_exact(4)) {

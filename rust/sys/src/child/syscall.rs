@@ -452,7 +452,7 @@ mod tests {
 
     use super::*;
     use crate::child::fork::CloneArgs;
-    use crate::headers::{assert_facts, fact};
+    use crate::testing::headers::{assert_facts, fact};
 
     /// Facts about a structure: its size, and where fields are in it.
     macro_rules! structure {

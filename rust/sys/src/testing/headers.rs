@@ -1,5 +1,5 @@
 //! Compares what is written as numbers here with the kernel's headers, by having a C compiler look at both: it refuses a
-//! file that asserts what is not so. Only tests use this, those of the other crates too.
+//! file that asserts what is not so.
 //!
 //! The headers of either architecture serve on any machine, since a number means the same to every compiler and both
 //! architectures lay structures out alike. Where they or the compiler are missing a test says so and ends;
@@ -35,6 +35,7 @@ pub fn fact_on_each(expression: impl Into<String>, values: [u64; 2]) -> Fact {
 
 impl Fact {
     /// The same for headers of this kernel and later ones.
+    #[must_use]
     pub fn since(self, major: u32, minor: u32) -> Self {
         Self { since: (major, minor), ..self }
     }
