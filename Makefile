@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: demo test test-rust test-python check check-arm64 test-arm64 bench peers clean
+.PHONY: demo test test-rust test-python check check-arm64 test-arm64 fuzz bench peers clean
 
 demo: $(VENV)/built
 	$(BIN)/python examples/demo.py
@@ -27,6 +27,16 @@ check: $(VENV)/built
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest coldframe._core --ignore-disjoint-bases
+
+# What `make test` tries for a moment, for FUZZ_S seconds each and with a chance of its own: whatever reads bytes of others
+# is fed with mutated ones, and options, events and archives are whatever hypothesis thinks of.
+FUZZ_S ?= 60
+fuzz: export COLDFRAME_FUZZ_S = $(FUZZ_S)
+fuzz: export COLDFRAME_FUZZ_SEED ?= $(shell date +%s)
+fuzz: $(VENV)/built
+	@echo "COLDFRAME_FUZZ_SEED=$(COLDFRAME_FUZZ_SEED)"
+	cargo test --workspace --exclude coldframe-py --locked --quiet --lib fuzz_ -- --nocapture
+	$(BIN)/python -m pytest tests/unit --timeout 0 --hypothesis-seed $(COLDFRAME_FUZZ_SEED) -k test_properties
 
 # For the other architecture: the whole workspace compiles, and the static init runs where there is an emulator.
 # Debian has what it takes in gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user.
