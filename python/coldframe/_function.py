@@ -27,6 +27,7 @@ from coldframe._options import (
     check_path,
     check_timeout,
     refuse_unfinished,
+    shown,
 )
 from coldframe.errors import ColdframeError, ConfigurationError
 
@@ -122,7 +123,7 @@ class Function:
         check_choice("packages", packages, ("inherit", "none"))
         check_choice("isolation", isolation, ("strict", "available"))
         if not isinstance(hardening, Hardening):
-            raise ConfigurationError(f"hardening must be a coldframe.Hardening, not {hardening!r}")
+            raise ConfigurationError(f"hardening must be a coldframe.Hardening, not {shown(hardening)}")
         self.handler = check_handler(handler)
         self.code = check_path("code", code)
         self.name = check_name(name, self.code)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from coldframe import _probe
+from coldframe._options import shown
 from coldframe.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def describe(runtime: str | os.PathLike[str], packages: Literal["inherit", "none
     nevertheless, since some of it may lie in a prefix and have to be hidden.
     """
     if not isinstance(runtime, str | os.PathLike):
-        raise ConfigurationError(f'runtime={runtime!r}: use "python" or the path of a CPython')
+        raise ConfigurationError(f'runtime={shown(runtime)}: use "python" or the path of a CPython')
     path = os.fspath(runtime)
     answer = _embedding() if path == "python" else _other(path)
     return _describe(path, answer, packages)

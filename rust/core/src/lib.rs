@@ -42,3 +42,7 @@ pub mod supervisor;
 pub mod untold;
 pub mod wire;
 pub mod zygote;
+
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: coldframe_sys::testing::metered::Metered = coldframe_sys::testing::metered::Metered;
