@@ -98,6 +98,10 @@ impl Core {
         let outcome = self.run(function, call, timeout, begun);
         call.ticket.release();
         drop(permit);
+        // What a host that has failed did to it is nothing that the handler did.
+        if !matches!(&outcome, Ok(Outcome { verdict: Verdict::Ok(_) | Verdict::Handler(_), .. })) && !self.is_closed() {
+            self.open()?;
+        }
         outcome
     }
 

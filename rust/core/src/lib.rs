@@ -10,6 +10,7 @@
 
 pub mod alarm;
 pub mod cgroup;
+pub mod defect;
 pub mod environment;
 pub mod error;
 pub mod eviction;
@@ -37,6 +38,7 @@ pub mod state;
 pub mod stock;
 pub mod store;
 pub mod supervisor;
+pub mod trouble;
 pub mod untold;
 pub mod wire;
 pub mod zygote;
