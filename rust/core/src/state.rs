@@ -195,19 +195,23 @@ fn owned(owners: &Path) -> Vec<PathBuf> {
 }
 
 /// Those whose owners are dead, with their locks.
-fn dead(owners: &Path) -> Vec<(PathBuf, File)> {
+fn dead(owners: &Path) -> Vec<(PathBuf, Option<File>)> {
     let mut found = Vec::new();
     for path in owned(owners) {
-        let Ok(lock) = File::options().write(true).open(path.join("lock")) else {
-            // Killed before it had made its lock: empty. One that lives will make another.
-            let _ = fs::remove_dir(&path);
-            continue;
-        };
-        if lock.try_lock().is_ok() {
-            found.push((path, lock));
+        match File::options().write(true).open(path.join("lock")) {
+            Ok(lock) if lock.try_lock().is_ok() => found.push((path, Some(lock))),
+            // Killed before it had made its lock: empty. One that lives will make another directory.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && is_hidden(&path) => drop(fs::remove_dir(&path)),
+            // Its removal was begun.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => found.push((path, None)),
+            _ => {}
         }
     }
     found
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
 /// What is left of an owner.
@@ -279,4 +283,32 @@ fn end_cgroup(path: &Path) -> bool {
         }
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_dead_left_is_collected_at_every_stage_of_its_making_and_removal() {
+        let owners = std::env::temp_dir().join(format!("coldframe-owners-{}", std::process::id()));
+        private(&owners).expect("a directory");
+        let (name, path, lock) = claim(&owners).expect("an owner");
+        let (_, locked, living) = claim(&owners).expect("another");
+        drop(lock);
+        let (unlocked, born) = (owners.join("coldframe-1-half-removed"), owners.join(".coldframe-1-half-made"));
+        let (named, others) = (owners.join(".coldframe-1-empty"), owners.join("notes"));
+        for directory in [&unlocked, &born, &named, &others] {
+            fs::create_dir(directory).expect("a directory");
+        }
+        fs::write(born.join("lock"), "").expect("a lock that nobody holds");
+        fs::create_dir(unlocked.join("store")).expect("what was not removed yet");
+        collect(&owners);
+        assert!([path, unlocked, born, named].iter().all(|gone| !gone.exists()), "{name} is dead, and so are they");
+        assert!(locked.exists() && others.exists());
+        drop(living);
+        collect(&owners);
+        assert!(!locked.exists());
+        fs::remove_dir_all(&owners).expect("removed");
+    }
 }

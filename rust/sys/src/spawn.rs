@@ -24,8 +24,13 @@ pub struct Spawn<'a> {
 const HIGH: i32 = 32;
 const STACK: usize = 64 * 1024;
 
+/// Descriptors that the far side may have at least, where the hard limit allows it: it needs numbers of its own, however few
+/// the embedding program has left itself.
+const LEAST: u64 = 1024;
+
 struct Job<'a> {
     spawn: &'a Spawn<'a>,
+    descriptors: (u64, u64),
     parked: [i32; 16],
     errno: i32,
 }
@@ -37,7 +42,13 @@ struct Job<'a> {
 pub fn spawn(spawn: &Spawn<'_>) -> io::Result<OwnedFd> {
     assert!(spawn.fds.len() <= 15, "init is given at most fifteen descriptors");
     let mut stack = vec![0u8; STACK];
-    let mut job = Job { spawn, parked: [-1; 16], errno: 0 };
+    let mut descriptors = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the call fills a local.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut descriptors) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let descriptors = (descriptors.rlim_cur.max(LEAST.min(descriptors.rlim_max)), descriptors.rlim_max);
+    let mut job = Job { spawn, descriptors, parked: [-1; 16], errno: 0 };
     let mut pidfd: i32 = -1;
     let base = libc::CLONE_VM as u64 | libc::CLONE_VFORK as u64 | libc::CLONE_PIDFD as u64;
     let mut args = CloneArgs {
@@ -137,6 +148,8 @@ fn become_init(job: &mut Job<'_>) -> Result<(), i32> {
         // the environments of a zygote map its user.
         sys::keep_capabilities()?;
     }
+    let (soft, hard) = job.descriptors;
+    sys::setrlimit(u64::from(libc::RLIMIT_NOFILE), soft, hard)?;
     let count = job.spawn.fds.len();
     for (parked, fd) in job.parked.iter_mut().zip(job.spawn.fds) {
         *parked = sys::dup_above(fd.as_raw_fd(), HIGH)? as i32;
