@@ -441,9 +441,13 @@ impl Core {
         }
     }
 
-    /// What a host that could not be closed leaves: cgroups, and the processes in them.
+    /// What a host that could not be closed leaves: cgroups, the processes in them, and inits that have not ended.
     pub fn left(&self) -> (Vec<PathBuf>, Vec<i32>) {
-        self.house.groups.left()
+        let (cgroups, mut processes) = self.house.groups.left();
+        processes.extend(self.supervisor.living().iter().map(|environment| environment.pid()));
+        processes.sort_unstable();
+        processes.dedup();
+        (cgroups, processes)
     }
 
     /// In a forked copy of the process: nothing of it is this process's, and nobody is to think that its owner lives as long as
