@@ -166,8 +166,12 @@ impl Zygote {
         let _ = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut bytes));
         let text = String::from_utf8_lossy(&bytes);
         let from = text.char_indices().rev().nth(2000).map_or(0, |(at, _)| at);
-        let why =
-            if text.is_empty() { error.map_or("it ended".into(), |e| e.to_string()) } else { text[from..].to_owned() };
+        // Killed, most often: the next invocation starts another.
+        if text.is_empty() {
+            let source = error.unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
+            return Error::kernel("starting", "a zygote, which ended, or said nothing, before it served", source);
+        }
+        let why = &text[from..];
         Error::HostCapability(format!("the interpreter could not be started in its sandbox: {why}"))
     }
 
