@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
@@ -26,6 +27,8 @@ const BLOCKS: u32 = 32_768;
 const STUCK: &str = "stuck";
 /// How often a directory is made anew that somebody has taken for a dead one's, between its making and its locking.
 const CLAIMS: usize = 8;
+/// How long a start waits at most for the end of what the dead have left; the rest is for the next one.
+const COLLECTING: Duration = Duration::from_secs(2);
 
 /// The directory of this owner.
 #[derive(Debug)]
@@ -250,11 +253,12 @@ fn leftover(directory: PathBuf) -> Option<Leftover> {
 
 /// Removes what dead owners left; what cannot be removed now is there the next time.
 fn collect(owners: &Path) {
+    let deadline = Instant::now() + COLLECTING;
     for (path, _lock) in dead(owners) {
         let listed = fs::read_to_string(path.join("cgroups")).unwrap_or_default();
         let name = path.file_name().unwrap_or_default();
         // Only what carries the dead owner's own name is touched, whatever the list says.
-        let gone = listed.lines().map(Path::new).filter(|group| group.file_name() == Some(name)).all(end_cgroup);
+        let gone = listed.lines().map(Path::new).filter(|group| group.file_name() == Some(name)).all(|group| end_cgroup(group, deadline));
         if gone {
             let _ = fs::remove_dir_all(&path);
         }
@@ -262,7 +266,7 @@ fn collect(owners: &Path) {
 }
 
 /// Kills what is in a cgroup and below it, and removes both. True when nothing is left.
-fn end_cgroup(path: &Path) -> bool {
+fn end_cgroup(path: &Path, deadline: Instant) -> bool {
     let write = |path: PathBuf, text: &str| {
         File::options().write(true).open(path).and_then(|mut file| file.write_all(text.as_bytes()))
     };
@@ -271,18 +275,18 @@ fn end_cgroup(path: &Path) -> bool {
     for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
         // What the version 1 freezer stopped takes no signal until it goes on.
         let _ = write(entry.path().join("freezer.state"), "THAWED");
-        end_cgroup(&entry.path());
+        end_cgroup(&entry.path(), deadline);
     }
     // The killed are gone in moments; what takes longer is left for the next start.
-    for _ in 0..50 {
+    let deadline = deadline.min(Instant::now() + Duration::from_millis(100));
+    loop {
         match fs::remove_dir(path) {
-            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) => {
-                std::thread::sleep(std::time::Duration::from_millis(2));
+            Err(e) if e.raw_os_error() == Some(Errno::BUSY.raw_os_error()) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
             }
             result => return result.is_ok() || !path.exists(),
         }
     }
-    false
 }
 
 #[cfg(test)]

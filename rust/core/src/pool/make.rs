@@ -241,8 +241,20 @@ impl Core {
                 self.end_seat(&seat);
                 continue;
             }
-            let free = free.map_or_else(|| self.make_seat(zygote), Ok)?;
+            let free = self.free_seat(zygote, free)?;
             return free.enter(zygote).map_err(|lost| self.give_up(*lost));
+        }
+    }
+
+    /// A free seat: this one of the stock, if its init lives, or else a new one.
+    pub(super) fn free_seat(&self, zygote: &Arc<Zygote>, stocked: Option<Free>) -> Result<Free> {
+        match stocked {
+            Some(free) if free.alive() => Ok(free),
+            Some(free) => {
+                self.end_seat(&free.give_up());
+                self.make_seat(zygote)
+            }
+            None => self.make_seat(zygote),
         }
     }
 
