@@ -127,6 +127,7 @@ class Function:
         self.code = check_path("code", code)
         self.name = check_name(name, self.code)
         self._runtime = runtime
+        self._on_unclean = hardening.on_unclean
         self._preload = preload
         self._reserved = reserved_concurrency
         self._host = host
@@ -390,7 +391,11 @@ class Function:
             raise ColdframeError(
                 f"function {self.name!r}: its interpreter and packages could not be looked at: {error}"
             ) from error
-        return {"interpreter": interpreter.spec(), "preload": list(preload), "preload_auto": self._preload == "auto"}
+        return {
+            "interpreter": interpreter.spec(),
+            "preload": list(preload),
+            "preload_optional": self._preload == "auto" or self._on_unclean == "cold",
+        }
 
 
 def _options(timeout_s: float | None, client_context: Mapping[str, Any] | None) -> tuple[float | None, bytes | None]:

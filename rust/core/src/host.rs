@@ -4,10 +4,16 @@ use std::collections::BTreeMap;
 use std::io;
 
 use rustix::process::{getgid, getuid};
+use sha2::{Digest, Sha256};
 
 use crate::cgroup::{Controller, Layout};
 use crate::error::{Error, Result};
-use crate::spec::Isolation;
+use crate::posture::{Posture, Wall};
+use crate::seccomp;
+use crate::spec::{Architecture, Isolation};
+
+/// Why something is missing that is not.
+const PRETENDED: &str = "COLDFRAME_PRETEND says so";
 
 /// The oldest kernel that has all that is used without asking: `cgroup.kill` and `mount_setattr`.
 const OLDEST_KERNEL: (u32, u32) = (5, 14);
@@ -40,8 +46,8 @@ pub struct Facts {
     pub cgroups: Layout,
     /// Whether system calls can be filtered.
     pub seccomp: bool,
-    /// Whether swap is to be used where there is some.
-    swap: bool,
+    /// The walls that are built here.
+    pub posture: Posture,
     kernel: (u32, u32),
     namespaces: Result<(), String>,
 }
@@ -49,15 +55,15 @@ pub struct Facts {
 impl Facts {
     /// Looks at the host. `take`: see [`Layout::probe`].
     ///
-    /// `COLDFRAME_PRETEND`, a list such as `-landlock,-memory`, makes features look missing, so that what happens then
-    /// can be tried on any machine.
+    /// `COLDFRAME_PRETEND` makes features look missing, and takes walls away, so that what happens then can be tried on any
+    /// machine: see [`Posture::pretended`].
     pub fn probe(take: bool) -> Result<Self> {
-        let pretend = std::env::var("COLDFRAME_PRETEND").unwrap_or_default();
-        let gone = |name: &str| pretend.split(',').any(|word| word.trim() == format!("-{name}"));
+        let posture = Posture::pretended()?;
+        let gone = |name: &str| posture.lacks(name);
         let mut cgroups = Layout::probe(take).map_err(|e| Error::kernel("looking at", "/proc/self/cgroup", e))?;
         for controller in Controller::ALL {
             if gone(controller.name()) {
-                cgroups.forget(controller, "COLDFRAME_PRETEND says so");
+                cgroups.forget(controller, PRETENDED);
             }
         }
         if gone("cgroup2") {
@@ -68,7 +74,7 @@ impl Facts {
         }
         let (uid, gid) = (getuid().as_raw(), getgid().as_raw());
         let namespaces = if gone("namespaces") {
-            Err("COLDFRAME_PRETEND says so".to_owned())
+            Err(PRETENDED.to_owned())
         } else {
             try_namespaces(uid, gid).map_err(|e| e.to_string())
         };
@@ -80,15 +86,15 @@ impl Facts {
             cgroups,
             kernel: kernel_version(),
             seccomp: seccomp_available() && !gone("seccomp"),
-            swap: !gone("swap"),
             namespaces,
+            posture,
         })
     }
 
     /// Swap that is free now, in bytes.
     pub fn swap_free(&self) -> u64 {
         let now = rustix::system::sysinfo();
-        if self.swap { now.freeswap as u64 * u64::from(now.mem_unit) } else { 0 }
+        if self.posture.lacks("swap") { 0 } else { now.freeswap as u64 * u64::from(now.mem_unit) }
     }
 
     /// Where the memory of environments that stand still can go.
@@ -125,22 +131,7 @@ impl Facts {
                 "sysctl -w user.max_user_namespaces=15000; on Ubuntu also: sysctl -w \
                  kernel.apparmor_restrict_unprivileged_userns=0; in a container, allow unshare and mount in its profile",
             ),
-            protection(
-                "users",
-                true,
-                if self.root {
-                    "one host user for every live environment".to_owned()
-                } else {
-                    format!("user namespace over the caller's user {}", self.uid)
-                },
-                "",
-            ),
-            protection(
-                "seccomp",
-                self.seccomp,
-                "allow-list of system calls".to_owned(),
-                "use a kernel with CONFIG_SECCOMP_FILTER",
-            ),
+            protection("seccomp", self.seccomp, filter(), "use a kernel with CONFIG_SECCOMP_FILTER"),
             protection(
                 "landlock",
                 self.landlock.is_some(),
@@ -173,6 +164,11 @@ impl Facts {
             .to_owned(),
             &self.delegation(),
         ));
+        all.extend(Wall::ALL.map(|wall| {
+            let stands = self.posture.has(wall);
+            let detail = if stands { wall.what(self.root) } else { PRETENDED };
+            protection(wall.name(), stands, detail.to_owned(), "unset COLDFRAME_PRETEND")
+        }));
         // Nothing that protects, but good to know: it lacks nothing where it is not.
         all.push(protection("cgroup.reclaim", true, self.room_for_pages(), ""));
         all
@@ -231,6 +227,13 @@ impl Facts {
 
 fn protection(name: &'static str, in_force: bool, detail: String, remedy: &str) -> Protection {
     Protection { name, in_force, detail, remedy: (!in_force).then(|| remedy.to_owned()) }
+}
+
+/// Which filter it is: its digest tells two of them apart.
+fn filter() -> String {
+    let program = seccomp::bytes(&seccomp::program(Architecture::HOST, false));
+    let digest = Sha256::digest(program).iter().take(4).fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+    format!("allow-list of system calls, profile {digest}")
 }
 
 fn kernel_version() -> (u32, u32) {

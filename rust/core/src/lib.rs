@@ -27,6 +27,7 @@ pub mod patience;
 pub mod phases;
 pub mod plan;
 pub mod pool;
+pub mod posture;
 pub mod process;
 pub mod random;
 pub mod reclaim;

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeSet;
 
+use coldframe_sys::child::serve;
 use coldframe_sys::program::{self, Step};
 
 use super::rootfs::{Grant, HIDING, mount};
 use super::{COVER, GROUP_ID, MERGE, NODEV, NOEXEC, NOSUID, RDONLY, READ_ONLY, REMOUNT, REMOUNT_BIND, STORE, USER_ID};
 use crate::landlock;
+use crate::posture::Posture;
 use crate::process::namespace::{IPC, MOUNT, NETWORK, PID, USER, UTS};
 use crate::seccomp;
 use crate::spec::{Architecture, ProcView};
@@ -75,12 +77,19 @@ pub struct Birth {
 
 impl Birth {
     /// Plans it. `again`: directories that the environment's own file systems would hide, by where else they are.
-    pub fn new(identity: Identity, doors: usize, network: bool, landlock: Option<u32>, again: &[Grant]) -> Self {
-        let park = park(landlock);
+    pub fn new(
+        identity: Identity,
+        doors: usize,
+        network: bool,
+        landlock: Option<u32>,
+        again: &[Grant],
+        posture: &Posture,
+    ) -> Self {
+        let park = posture.plan(park(landlock));
         Self {
             namespaces: namespaces(network),
             joined: namespaces(network),
-            seat: seat(identity, network, again),
+            seat: posture.plan(seat(identity, network, again)),
             init: init(Architecture::HOST),
             enter: doors_of(doors),
             park_program: program::encode(&park),
@@ -128,8 +137,14 @@ fn seat(identity: Identity, network: bool, again: &[Grant]) -> Vec<Step> {
         ("max_cgroup_namespaces", 1),
         ("max_inotify_instances", 16),
         ("max_inotify_watches", 1024),
+        // Not of every kernel: by configuration, and the latter since 5.13.
+        ("max_time_namespaces", 0),
+        ("max_fanotify_groups", 0),
+        ("max_fanotify_marks", 0),
     ] {
-        steps.push(Step::WriteFile { path: format!("/proc/sys/user/{name}"), content: most.to_string() });
+        if std::path::Path::new("/proc/sys/user").join(name).exists() {
+            steps.push(Step::WriteFile { path: format!("/proc/sys/user/{name}"), content: most.to_string() });
+        }
     }
     // Its end, rather than a mount on top: what every memory cgroup of the host holds grows with the number of file systems.
     steps.push(Step::Unmount { path: "/proc".into() });
@@ -144,6 +159,9 @@ fn seat(identity: Identity, network: bool, again: &[Grant]) -> Vec<Step> {
 /// What an environment's process does before it has a function.
 fn park(landlock: Option<u32>) -> Vec<Step> {
     let mut steps = vec![
+        Step::CloseFrom { first: serve::ENVIRONMENT_CHANNEL as u32 + 1 },
+        // In its cgroups: made any earlier, the namespace would show the host's paths.
+        Step::CgroupNamespace,
         Step::SetIds { uid: USER_ID, gid: GROUP_ID, drop_groups: false },
         Step::Setsid,
         Step::NewKeyring,
@@ -190,7 +208,12 @@ pub struct Opt {
 
 /// How the second process becomes the function's: its files, its limits, and then no way back. `landlock` and `filter`
 /// are `None` where the host has no such thing and the caller has waived it.
-pub fn assign(function: &Function, landlock: Option<u32>, filter: Option<Architecture>) -> Vec<Step> {
+pub fn assign(
+    function: &Function,
+    landlock: Option<u32>,
+    filter: Option<Architecture>,
+    posture: &Posture,
+) -> Vec<Step> {
     let mut steps = files(function);
     steps.extend(limits(function));
     steps.extend([Step::DropCapabilities, Step::NoNewPrivileges, Step::Undumpable]);
@@ -201,7 +224,7 @@ pub fn assign(function: &Function, landlock: Option<u32>, filter: Option<Archite
         let filter = seccomp::bytes(&seccomp::program(architecture, function.network));
         steps.push(Step::Seccomp { filter });
     }
-    steps
+    posture.plan(steps)
 }
 
 fn files(function: &Function) -> Vec<Step> {
@@ -364,6 +387,7 @@ fn confine(abi: u32) -> Vec<Step> {
     }];
     let mut allow = |path: &str, access| steps.push(Step::LandlockPath { path: path.into(), access });
     allow("/", landlock::read_only(abi));
+    allow("/usr", landlock::programs(abi));
     allow("/dev/shm", landlock::scratch(abi, true));
     for name in ["null", "zero", "full", "random", "urandom"] {
         allow(&format!("/dev/{name}"), landlock::device(abi));
@@ -446,7 +470,7 @@ mod tests {
 
     #[test]
     fn the_lock_down_is_in_the_only_order_that_works() {
-        let steps = assign(&function(), Some(7), Some(Architecture::X86_64));
+        let steps = assign(&function(), Some(7), Some(Architecture::X86_64), &Posture::default());
         assert!(
             park(None).contains(&Step::DropBounding) && park(None).contains(&Step::Securebits { bits: SECUREBITS })
         );
@@ -463,7 +487,7 @@ mod tests {
 
     #[test]
     fn other_functions_code_is_covered_after_the_own_is_bound() {
-        let steps = assign(&function(), None, Some(Architecture::Arm64));
+        let steps = assign(&function(), None, Some(Architecture::Arm64), &Posture::default());
         let code = position(&steps, |s| matches!(s, Step::Bind { target, .. } if target == "/var/task"));
         let layers = position(&steps, |s| matches!(s, Step::Bind { target, .. } if target == "/opt"));
         let cover =

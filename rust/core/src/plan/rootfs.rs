@@ -10,11 +10,12 @@ use super::{
     COVER, GROUP_ID, MERGE, NODEV, NOEXEC, NOSUID, RDONLY, READ_ONLY, RECURSIVE_PRIVATE, REMOUNT_BIND, RUNTIME, STORE,
     USER_ID, USER_NAME,
 };
+use crate::posture::{Posture, Wall};
 
 /// A directory or file of the host, and where it appears inside.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Grant {
-    /// On the host.
+    /// On the host, with no symbolic link in it.
     pub source: PathBuf,
     /// Inside.
     pub target: PathBuf,
@@ -51,11 +52,20 @@ pub struct Root {
     pub etc: Vec<Grant>,
     /// Directories below a grant that are not granted.
     pub hidden: Vec<PathBuf>,
+    /// Whether `/dev` is ours.
+    pub own_devices: bool,
 }
 
 impl Root {
     /// Looks at the host for what every root has; `grants` come on top.
-    pub fn of_host(scaffold: PathBuf, store: PathBuf, runtime: PathBuf, extra: Vec<Grant>, network: bool) -> Self {
+    pub fn of_host(
+        scaffold: PathBuf,
+        store: PathBuf,
+        runtime: PathBuf,
+        extra: Vec<Grant>,
+        network: bool,
+        posture: &Posture,
+    ) -> Self {
         let mut links = Vec::new();
         let mut grants = vec![same(Path::new("/usr"))];
         for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
@@ -67,6 +77,9 @@ impl Root {
             }
         }
         grants.extend(extra);
+        if !posture.has(Wall::Root) {
+            grants.extend(the_rest(&grants));
+        }
         let mut etc = vec![
             "/etc/ld.so.cache",
             "/etc/ssl/certs",
@@ -82,7 +95,8 @@ impl Root {
             .into_iter()
             .filter_map(|path| Some(Grant { source: Path::new(path).canonicalize().ok()?, target: path.into() }))
             .collect();
-        Self { scaffold, store, runtime, links, grants: outermost(&grants), etc, hidden: Vec::new() }
+        let (grants, own_devices) = (outermost(&grants), posture.has(Wall::Devices));
+        Self { scaffold, store, runtime, links, grants, etc, hidden: Vec::new(), own_devices }
     }
 
     /// The same, with something empty over those of `hidden` that a grant would show.
@@ -129,8 +143,14 @@ impl Root {
                 "size=4k,nr_inodes=2,mode=0555",
             ));
         }
-        made.etc(&self.etc);
-        made.devices();
+        if !self.grants.iter().any(|grant| grant.target == Path::new("/etc")) {
+            made.etc(&self.etc);
+        }
+        if self.own_devices {
+            made.devices();
+        } else {
+            made.bind(&same(Path::new("/dev")), NOSUID | NOEXEC);
+        }
         made.directory(RUNTIME);
         made.bind(&Grant { source: self.runtime.clone(), target: RUNTIME.into() }, READ_ONLY);
         made.bind(&Grant { source: self.store.clone(), target: STORE.into() }, READ_ONLY);
@@ -138,9 +158,25 @@ impl Root {
         // own. The kernel lets a user namespace mount one only while a whole one is visible.
         made.steps.push(mount("proc", &made.at("/proc"), "proc", NOSUID | NODEV | NOEXEC, ""));
         made.steps.push(Step::Pivot { path: made.root.clone() });
+        // Only in a root of ours is there such a place.
+        made.steps.push(Step::Chdir { path: RUNTIME.into() });
+        made.steps.push(Step::Chdir { path: "/".into() });
         made.steps.push(mount("none", "/", "", REMOUNT_BIND | RDONLY | NOSUID | NODEV, ""));
         made.steps
     }
+}
+
+/// The top of the host's tree where nothing of ours, and nothing granted, has its place: for a test, never for use.
+fn the_rest(grants: &[Grant]) -> Vec<Grant> {
+    const OURS: [&str; 5] = ["dev", "opt", "proc", "tmp", "var"];
+    let all = std::fs::read_dir("/").into_iter().flatten().flatten();
+    let free = |path: &Path| !grants.iter().any(|grant| grant.target.starts_with(path));
+    let kept = all.filter(|entry| {
+        entry.file_type().is_ok_and(|kind| kind.is_dir())
+            && !OURS.iter().any(|ours| entry.file_name() == *ours)
+            && free(&entry.path())
+    });
+    kept.map(|entry| same(&entry.path())).collect()
 }
 
 fn same(path: &Path) -> Grant {
@@ -206,7 +242,7 @@ impl Made {
     }
 
     fn bind(&mut self, grant: &Grant, attributes: u64) {
-        self.steps.push(Step::Bind {
+        self.steps.push(Step::Grant {
             source: grant.source.display().to_string(),
             target: self.at(&grant.target.display().to_string()),
             attributes,
@@ -262,6 +298,7 @@ mod tests {
             grants: outermost(&[same(Path::new("/usr")), same(Path::new("/home/u/venv")), same(Path::new("/usr/lib"))]),
             etc: vec![],
             hidden: vec![],
+            own_devices: true,
         }
     }
 
@@ -269,7 +306,8 @@ mod tests {
     fn everything_of_the_host_is_read_only_and_the_root_is_closed_last() {
         let steps = root().steps();
         for step in &steps {
-            if let Step::Bind { source, attributes, .. } = step {
+            assert!(!matches!(step, Step::Bind { .. }), "no link on the host is followed: {step:?}");
+            if let Step::Grant { source, attributes, .. } = step {
                 let device = source.starts_with("/dev/");
                 assert!(attributes & NOSUID != 0 && (device || attributes & READ_ONLY == READ_ONLY), "{step:?}");
             }
@@ -286,7 +324,7 @@ mod tests {
         let made = |path: &str| steps.iter().position(|s| matches!(s, Step::MakeDir { path: p, .. } if p == path));
         assert!(made("/scaffold/home").expect("made") < made("/scaffold/home/u/venv").expect("made"));
         let bound =
-            steps.iter().filter(|s| matches!(s, Step::Bind { target, .. } if target == "/scaffold/usr/lib")).count();
+            steps.iter().filter(|s| matches!(s, Step::Grant { target, .. } if target == "/scaffold/usr/lib")).count();
         assert_eq!(bound, 0, "what an outer grant shows is not bound again");
     }
 }

@@ -6,6 +6,7 @@ use coldframe_sys::child::serve;
 use coldframe_sys::program::Step;
 
 use super::rootfs::Root;
+use crate::posture::{Posture, Wall};
 use crate::process::namespace::{IPC, MOUNT, NETWORK, PID, USER, UTS};
 
 /// The program that the interpreter of a zygote is started with; its configuration is the last argument.
@@ -26,6 +27,8 @@ pub struct Zygote<'a> {
     pub user: Option<u32>,
     /// Whether it stays in the host's network.
     pub network: bool,
+    /// The walls that stand.
+    pub posture: &'a Posture,
 }
 
 impl Zygote<'_> {
@@ -47,8 +50,11 @@ impl Zygote<'_> {
             Step::Redirect { from: OUTPUT, to: 2 },
             Step::CloseFrom { first: OUTPUT as u32 },
             Step::Chdir { path: "/".into() },
-            Step::Rlimit { resource: super::environment::rlimit::CORE, limit: 1 },
         ];
+        // Its environments inherit it, and that it is hard.
+        if self.posture.has(Wall::Rlimits) {
+            child.push(Step::Rlimit { resource: super::environment::rlimit::CORE, limit: 1 });
+        }
         let lock_down = self.lock_down();
         child.extend(lock_down.clone());
         child.push(Step::Exec {
@@ -60,7 +66,7 @@ impl Zygote<'_> {
             envp: ["PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", "LD_BIND_NOW=1"].map(str::to_owned).to_vec(),
         });
         let mut first = vec![Step::NewKeyring];
-        first.extend(self.root.steps());
+        first.extend(self.posture.plan(self.root.steps()));
         [first, child, lock_down]
     }
 
@@ -71,7 +77,11 @@ impl Zygote<'_> {
         if let Some(uid) = self.user {
             steps.push(Step::SetIds { uid, gid: uid, drop_groups: true });
         }
-        steps.extend([Step::DropCapabilities, Step::NoNewPrivileges]);
+        steps.push(Step::DropCapabilities);
+        // Its environments inherit it.
+        if self.posture.has(Wall::NoNewPrivileges) {
+            steps.push(Step::NoNewPrivileges);
+        }
         steps
     }
 }

@@ -20,6 +20,7 @@ use crate::house::House;
 use crate::idle::Idle;
 use crate::keeper::Keeper;
 use crate::nursery::Nursery;
+use crate::posture::Wall;
 use crate::reclaim::{Due, Reclaim};
 use crate::spec::Spec;
 use crate::state::UIDS;
@@ -104,7 +105,8 @@ impl Core {
         })?;
         let available = || house.groups.memory_available() / 5 * 4;
         let max_memory = options.max_memory_mb.map_or_else(available, |mb| mb << 20);
-        let slots = house.zygote_user().map(|first| (1..UIDS).map(|n| first + n).collect());
+        let apart = house.facts.posture.has(Wall::Users);
+        let slots = house.zygote_user().map(|first| (1..UIDS).map(|n| first + if apart { n } else { 1 }).collect());
         let core = Arc::new(Self {
             nursery,
             supervisor: Arc::new(supervisor),

@@ -38,7 +38,8 @@ pub const ZYGOTE_LIBRARY: i32 = 9;
 
 /// Descriptors of an environment.
 pub const ENVIRONMENT_CONTROL: i32 = 3;
-const ENVIRONMENT_CHANNEL: i32 = 4;
+/// Where it reports until it has a function.
+pub const ENVIRONMENT_CHANNEL: i32 = 4;
 
 /// The process id, in the seat, of the one that only makes another: out of the way, so that the other gets the first.
 const USHER: i32 = 300;
@@ -144,7 +145,7 @@ impl<'a> Request<'a> {
         false
     }
 
-    /// Gives the environment's process its place among the processes, its descriptors and no others.
+    /// Gives the environment's process its place among the processes, and its descriptors; the program closes all others.
     fn settle(&self) {
         let channel = self.fds[CHANNEL];
         let _ = sys::signal(sys::SIGCHLD, sys::SIG_DFL);
@@ -162,8 +163,6 @@ impl<'a> Request<'a> {
 
     fn settle_down(&self) -> Result<(), i32> {
         const O_RDWR: u32 = 2;
-        // In its cgroups: made any earlier, the namespace would show the host's paths.
-        sys::unshare(sys::CLONE_NEWCGROUP)?;
         let null = sys::open(CStr::new(b"/dev/null\0").ok_or(EINVAL)?, O_RDWR, 0)? as i32;
         let (control, channel, output) = (self.fds[CONTROL], self.fds[CHANNEL], self.fds[OUTPUT]);
         // High first: a source may have the very number that another is to get.
@@ -178,7 +177,6 @@ impl<'a> Request<'a> {
         sys::dup3(output, 2, 0)?;
         sys::dup3(control, ENVIRONMENT_CONTROL, CLOEXEC)?;
         sys::dup3(channel, ENVIRONMENT_CHANNEL, CLOEXEC)?;
-        sys::close_from(ENVIRONMENT_CHANNEL as u32 + 1)?;
         Ok(())
     }
 }

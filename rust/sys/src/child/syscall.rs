@@ -107,6 +107,7 @@ mod number {
 // From here on one number serves every architecture.
 pub(super) const CLONE3: usize = 435;
 const CLOSE_RANGE: usize = 436;
+const OPENAT2: usize = 437;
 const MOUNT_SETATTR: usize = 442;
 const LANDLOCK_CREATE_RULESET: usize = 444;
 const LANDLOCK_ADD_RULE: usize = 445;
@@ -235,6 +236,14 @@ pub fn close_on_exec(fd: i32) -> Answer {
 
 pub fn open(path: CStr<'_>, flags: u32, mode: u32) -> Answer {
     call!(OPENAT, AT_FDCWD, path.as_ptr(), flags, mode)
+}
+
+/// Opens a path to be named later by its descriptor; with a symbolic link anywhere in it that is an error (kernel 5.6).
+pub fn open_resolved(path: CStr<'_>) -> Answer {
+    const O_PATH_CLOEXEC: u64 = 0o10_000_000 | 0o2_000_000;
+    const RESOLVE_NO_SYMLINKS: u64 = 4;
+    let how: [u64; 3] = [O_PATH_CLOEXEC, 0, RESOLVE_NO_SYMLINKS];
+    call!(OPENAT2, AT_FDCWD, path.as_ptr(), how.as_ptr(), size_of_val(&how))
 }
 
 pub fn mkdir(path: CStr<'_>, mode: u32) -> Answer {
