@@ -1,7 +1,7 @@
 """What the host has is used up: descriptors, processes, the disk. Each attempt works, or says what is missing.
 
-Each test runs a program that lets itself have a little more at every step, until there is enough: `attempt` makes a host,
-a function and an environment from nothing, beside a host with a warm environment that has all it needs.
+Each test runs a program that lets itself have a little more at every step, until there is enough: `attempt` makes a
+host, a function and an environment from nothing, beside a host with a warm environment that has all it needs.
 """
 
 import json

@@ -2,8 +2,8 @@
 
 COLDFRAME_SOAK says how many (first 1,000; `make soak` runs 20,000), COLDFRAME_SOAK_SEED repeats one. Some handlers
 end, exceed or stop themselves; meanwhile somebody kills and stops environments, their inits, zygotes and the zygotes'
-inits, and closes functions and hosts under way. Every invocation has to end with its own answer, or with an error of which the cause is
-known: its own doing, or one of the faults, which are counted.
+inits, and closes functions and hosts under way. Every invocation has to end with its own answer, or with an error of
+which the cause is known: its own doing, or one of the faults, which are counted.
 """
 
 import gc
@@ -264,9 +264,8 @@ def test_thousands_of_invocations_beside_random_faults(make):
         fn.close()
     gc.collect()
     clean = until(lambda: inventory() == before)
-    print(
-        f"\nsoak: {COUNT} invocations in {took:.0f} s, seed {SEED}: {dict(told)}; faults: {dict(faults)}; left: {not clean}"
-    )
+    print(f"\nsoak: {COUNT} invocations in {took:.0f} s, seed {SEED}: {dict(told)}")
+    print(f"soak: {faults.total()} faults: {dict(faults)}; nothing is left: {clean}")
     assert (told["lost"], told["hung"], told["wrong"]) == (0, 0, 0), told
     # Whoever dies takes along at most what is in flight.
     assert told["struck"] <= faults.total() * WORKERS

@@ -29,7 +29,7 @@ mod tests {
         assert_eq!(contain(|| 7).expect("no panic"), 7);
         let number = 7;
         for panic in [contain(|| panic!("seven")), contain(|| panic!("{number}"))] {
-            let text = panic.map(|()| ()).expect_err("a panic").to_string();
+            let text = panic.expect_err("a panic").to_string();
             assert!(text.contains("defect of coldframe") && (text.contains("seven") || text.contains('7')), "{text}");
         }
     }

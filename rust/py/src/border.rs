@@ -1,4 +1,4 @@
-//! The border that no panic crosses: PyO3 would make it an exception that `except Exception` does not catch.
+//! The border that no panic crosses: `PyO3` would make it an exception that `except Exception` does not catch.
 
 use coldframe_core::defect;
 use pyo3::prelude::*;

@@ -132,7 +132,9 @@ impl Host {
     fn forget(&self) {
         // Nothing of it is ours here: neither the environments nor the thread that watched them exist in this process.
         let core = self.lock().take();
-        core.iter().for_each(|core| core.disown());
+        if let Some(core) = &core {
+            core.disown();
+        }
         std::mem::forget(core);
     }
 }
@@ -171,7 +173,7 @@ pub fn doctor(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
 
 #[pyfunction]
 pub fn leftovers(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
-    let found = border(|| Ok(py.detach(|| coldframe_core::state::leftovers())))?;
+    let found = border(|| Ok(py.detach(coldframe_core::state::leftovers)))?;
     let list = PyList::empty(py);
     let text = |path: &std::path::Path| path.display().to_string();
     for leftover in found {
