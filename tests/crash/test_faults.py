@@ -85,7 +85,7 @@ def ends(future, answer):
         check(future.result(), answer)
     else:
         assert type(error) is coldframe.ColdframeError, error
-        assert re.search("ended|No such process|Broken pipe|reset|timed out", str(error)), error
+        assert re.search("ended|No such process|not permitted|Broken pipe|reset|timed out", str(error)), error
 
 
 @pytest.fixture

@@ -258,7 +258,9 @@ def test_thousands_of_invocations_beside_random_faults(make):
     took = time.monotonic() - began
     endings = ("answered", "failed as it should", "cancelled", "closed", "struck", "wrong")
     told["lost"] = COUNT - sum(told[ending] for ending in endings)
-    assert [site.open[kind]({"number": 1, "deed": "answer"}) for kind in site.open] == [{"number": 1}] * 3
+    for fn in site.open.values():
+        # Of those that were stopped while they were idle, some may still wait for their first event.
+        assert until(lambda fn=fn: fn.invoke({"number": 1, "deed": "answer"}, timeout_s=5).payload == {"number": 1}, 30)
     site.host.close()
     for fn in site.open.values():
         fn.close()
