@@ -141,16 +141,27 @@ def pytest_terminal_summary(terminalreporter, config) -> None:
 
 
 @pytest.fixture
-def floor(tmp_path_factory) -> Iterator[Callable[..., Floor]]:
-    """Compile and start floors: `floor("cold")`, `floor("warm", argument)`; they end with the bench."""
+def program(tmp_path_factory) -> Callable[..., Path]:
+    """Compile a program of `benches/floor`: `program("calls", "-static")`, with options for the compiler."""
     compiler = need(tool="cc", why="the floors are C programs, compiled when they are needed")
     folder = tmp_path_factory.mktemp("floor")
+
+    def build(name: str, *options: str) -> Path:
+        source, program = Path(__file__).with_name("floor") / f"{name}.c", folder / name
+        command = [compiler, "-O2", "-std=c11", "-Wall", "-Werror", *options, "-o", program, source]
+        subprocess.run(command, check=True)
+        return program
+
+    return build
+
+
+@pytest.fixture
+def floor(program) -> Iterator[Callable[..., Floor]]:
+    """Compile and start floors: `floor("cold")`, `floor("warm", argument)`; they end with the bench."""
     with ExitStack() as started:
 
         def start(name: str, *arguments: object) -> Floor:
-            source, program = Path(__file__).with_name("floor") / f"{name}.c", folder / name
-            subprocess.run([compiler, "-O2", "-std=c11", "-Wall", "-Werror", "-o", program, source], check=True)
-            floor = Floor(program, *arguments)
+            floor = Floor(program(name), *arguments)
             started.callback(floor.close)
             return floor
 

@@ -1,8 +1,9 @@
 """What every test may use: a host, functions from source text, and a check that each module leaves nothing behind.
 
 `@pytest.mark.needs("landlock", "root")` names what a test cannot do without: protections as `coldframe doctor` lists
-them, or "root". Where one is missing the test is skipped, and says why; COLDFRAME_REQUIRE=all, or a list of names,
-turns such skips into failures.
+them, or "root". With a version, as in "landlock:6" or "kernel:6.16", it wants that one or a newer one. Where one is
+missing the test is skipped, and says why. COLDFRAME_REQUIRE=all, or a list of names, turns such skips into failures,
+but for versions: a list has to name those, since no setting of a machine gives it another kernel.
 """
 
 import ctypes
@@ -27,7 +28,9 @@ from coldframe import _core, _host
 PR_SET_CHILD_SUBREAPER = 36
 WALL = 0x4000_0000
 """waitpid: children by clone, too, which signal their end in another way."""
-PATIENCE_S = 5.0
+SLOWNESS = float(os.environ.get("COLDFRAME_SLOWNESS", "1"))
+"""How many times slower than usual this machine is; an emulated one says so."""
+PATIENCE_S = 5.0 * SLOWNESS
 """How long what is cleaned up in the background may take before it counts as left behind."""
 
 
@@ -37,28 +40,48 @@ for _name in coldframe.__all__:
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "needs(*names): skip where a protection is missing, or root")
+    config.addinivalue_line("markers", "needs(*names): skip where a protection is missing or too old, or root")
     # The orphans of programs that the tests start and kill become children of this process, where they are seen.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 @cache
+def doctor():
+    """Return what `coldframe doctor` finds, by the names of the protections."""
+    return {fact["protection"]: fact for fact in _core.doctor()}
+
+
 def missing():
     """Return what this host lacks, by name, with the reason."""
-    lacks = {
-        fact["protection"]: f"{fact['detail']}; {fact['remedy']}" for fact in _core.doctor() if not fact["in_force"]
-    }
+    lacks = {name: f"{fact['detail']}; {fact['remedy']}" for name, fact in doctor().items() if not fact["in_force"]}
     if os.getuid() != 0:
         lacks["root"] = f"the tests run as user {os.getuid()}"
     return lacks
 
 
+def numbers(text):
+    """Return the first version number in a text, as a tuple: (6, 16) of "Linux 6.16"."""
+    return tuple(map(int, re.search(r"\d+(?:\.\d+)*", text)[0].split(".")))
+
+
+def lacking(need):
+    """Return why a need, such as "root" or "kernel:6.16", is not met here; None if it is."""
+    name, _, version = need.partition(":")
+    if name in missing():
+        return missing()[name]
+    if version:
+        here = doctor()[name]["detail"]
+        return None if numbers(here) >= numbers(version) else f"here is {here}"
+    return None
+
+
 def pytest_runtest_setup(item):
     required = os.environ.get("COLDFRAME_REQUIRE", "").split(",")
-    for name in itertools.chain.from_iterable(mark.args for mark in item.iter_markers("needs")):
-        if name in missing():
-            reason = f"needs {name}: {missing()[name]}"
-            if "all" in required or name in required:
+    for need in itertools.chain.from_iterable(mark.args for mark in item.iter_markers("needs")):
+        if why := lacking(need):
+            reason = f"needs {need}: {why}"
+            of_a_version = ":" in need and need.partition(":")[0] not in missing()
+            if need in required or ("all" in required and not of_a_version):
                 pytest.fail(f"{reason} (COLDFRAME_REQUIRE demands it)", pytrace=False)
             pytest.skip(reason)
 
@@ -312,6 +335,8 @@ def make(request, tmp_path):
             if "host" not in options:
                 options["host"] = request.getfixturevalue("host")
             options.setdefault("name", "app")
+            if SLOWNESS > 1:
+                options.setdefault("timeout_s", 3 * SLOWNESS)
             return made.enter_context(coldframe.Function(handler, folder, **options))
 
         yield make

@@ -203,7 +203,7 @@ class Host:
         layers: list[str],
         interpreter: InterpreterSpec,
         preload: list[str],
-        preload_auto: bool,
+        preload_optional: bool,
         packages: Literal["inherit", "none"],
         memory_mb: int,
         timeout_s: float,

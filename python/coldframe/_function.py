@@ -128,6 +128,7 @@ class Function:
         self.code = check_path("code", code)
         self.name = check_name(name, self.code)
         self._runtime = runtime
+        self._on_unclean = hardening.on_unclean
         self._preload = preload
         self._reserved = reserved_concurrency
         self._host = host
@@ -384,7 +385,11 @@ class Function:
             layers=self._spec["layers"],
             interpreter=interpreter,
         )
-        return {"interpreter": interpreter.spec(), "preload": list(preload), "preload_auto": self._preload == "auto"}
+        return {
+            "interpreter": interpreter.spec(),
+            "preload": list(preload),
+            "preload_optional": self._preload == "auto" or self._on_unclean == "cold",
+        }
 
 
 def _options(timeout_s: float | None, client_context: Mapping[str, Any] | None) -> tuple[float | None, bytes | None]:

@@ -15,7 +15,9 @@ class Hardening:
 
     `proc` is what `/proc` shows: "pid" is the environment's processes only, "masked" also cpuinfo, meminfo and the
     like; None is the runtime's default, "pid" for Python. `noexec_tmp` forbids running programs from `/tmp`.
-    `on_unclean` says what follows when a restored environment cannot be trusted to be clean: "error" or a "cold" start.
+    `on_unclean` says what follows when a module of `preload` cannot be imported in a zygote, or leaves something
+    there that forks would share or lose: threads, shared memory, open descriptors. "error" is a `ConfigurationError`
+    at the first start, "cold" has each environment import that module itself, as it is anyway with `preload="auto"`.
     """
 
     proc: Literal["pid", "masked"] | None = None

@@ -1,5 +1,6 @@
 """What a preloaded package leaves in its zygote must not be a way past the lock-down, nor a secret that is shared."""
 
+import logging
 import sys
 from pathlib import Path
 
@@ -70,3 +71,30 @@ def test_openssls_random_state_is_no_common_one(make, installed):
         fn = make(RANDOM, preload=[name], host=host, reuse=False, memory_mb=1769)
         drawn = [fn() for _ in range(6)]
     assert len(set(drawn)) == 6
+
+
+SHARED = "import mmap\nboard = mmap.mmap(-1, 4096)\n"
+NOTE = """
+import {name}
+def handler(event, context):
+    before = {name}.board[:5].decode("latin-1")
+    {name}.board[:5] = event.encode()
+    return before
+"""
+
+
+def test_memory_that_environments_would_share_keeps_a_package_out_of_the_zygote(make, installed, caplog):
+    name = installed("coldframe_test_board", SHARED)
+    with coldframe.Host() as host:
+        with pytest.raises(coldframe.ConfigurationError, match=f"{name}: importing it left shared memory"):
+            make(NOTE.format(name=name), preload=[name], host=host)("hello")
+        with caplog.at_level(logging.INFO, "coldframe"):
+            cold = coldframe.Hardening(on_unclean="cold")
+            fns = [
+                make(NOTE.format(name=name), host=host, preload=[name], hardening=cold),
+                make(NOTE.format(name=name), host=host, reuse=False),  # what "auto" finds unfit is left out, too
+            ]
+            for fn in fns:
+                assert [fn("hello")] == ["\0" * 5]
+            assert fns[1]("again") == "\0" * 5
+    assert sum(f"{name} is not preloaded" in record.getMessage() for record in caplog.records) >= 1

@@ -210,7 +210,7 @@ def test_a_nameless_socket_of_the_host_is_in_another_network(attack, abstract):
     assert attack(connect(abstract)) == errno.ECONNREFUSED
 
 
-@pytest.mark.needs("landlock")
+@pytest.mark.needs("landlock:6")
 def test_in_the_hosts_network_landlock_keeps_its_sockets_apart(make, abstract, monkeypatch):
     assert make(EVALUATE, network=True)(connect(abstract)) == errno.EPERM
     # The same attack with that protection off.

@@ -166,7 +166,7 @@ def test_it_is_on_time_under_a_fork_bomb(make, host, load, most):
     fn(0)
     beside = beside_environments()
     late = overdue_ms(fn, 5)
-    assert statistics.median(late) <= 250, late
+    assert max(late) <= 250, late
     assert nothing_ran_on(host, beside), descendants()
     assert fn(0) == "fine"
 

@@ -202,6 +202,12 @@ def test_the_handlers_process_is_2_and_its_parent_is_init(make, host):
 # Descriptors and variables
 
 
+def test_the_kernel_and_the_interpreter_agree_on_the_threads_number(inside):
+    # A process made by clone3 behind the C library's back has its parent's number there, which robust locks go by.
+    call = f"ctypes.CDLL(None, use_errno=True).syscall({ {'x86_64': 186, 'aarch64': 178}[os.uname().machine] })"
+    assert inside(f"[threading.get_native_id(), os.getpid(), {call}, ctypes.CDLL(None).gettid()]") == [2] * 4
+
+
 def test_four_descriptors_are_open(make, host):
     fn = make(LIST)
     assert fn("/proc/self/fd") == ["0", "1", "2", "3", "4"]  # and the one that looks

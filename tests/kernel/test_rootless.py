@@ -3,24 +3,20 @@
 import errno
 import json
 import os
-import shutil
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
+import ordinary
 import pytest
-from conftest import descendants, own_cgroups, until
-
-import coldframe
+from conftest import descendants, until
+from ordinary import UID
 
 pytestmark = [
     pytest.mark.needs("root"),  # to be able to become somebody else
     pytest.mark.timeout(120),
 ]
 
-UID = 64_321
-NAME = f"coldframe-test-{os.getpid()}"
 HANDLER = """
     import os
     count = 0
@@ -38,19 +34,6 @@ HANDLER = """
             return repr(eval(event))
         return [event, count]
 """
-# Joins cgroups while it may, then becomes the user, then the program. In a version 2 tree only who may write to the
-# common ancestor moves a process, so this cannot wait until the user has changed.
-ENTER = """
-import os, sys
-user, groups, program = int(sys.argv[1]), sys.argv[2].split(":"), sys.argv[3:]
-for group in filter(None, groups):
-    with open(group + "/cgroup.procs", "w") as file:
-        file.write(str(os.getpid()))
-os.setgroups([])
-os.setresgid(user, user, user)
-os.setresuid(user, user, user)
-os.execv(program[0], program)
-"""
 # What the ordinary user's program begins with.
 PROLOGUE = """
 import json, os, pathlib, subprocess, sys, time
@@ -64,53 +47,21 @@ def said(**what):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place():
     """A folder that everybody can reach: a copy of the package, a handler, and the user's home."""
-    place = Path(f"/var/tmp/{NAME}")
-    place.mkdir(mode=0o755)
-    package = Path(coldframe.__file__).parent
-    shutil.copytree(package, place / "lib/coldframe", ignore=shutil.ignore_patterns("__pycache__"))
-    (place / "code").mkdir()
-    (place / "code/app.py").write_text(textwrap.dedent(HANDLER))
-    (place / "home").mkdir(mode=0o700)
-    os.chown(place / "home", UID, UID)
-    for folder, _, files in os.walk(place / "lib"):
-        os.chmod(folder, 0o755)
-        for name in files:
-            os.chmod(Path(folder, name), 0o644)
-    yield place
-    shutil.rmtree(place)
-
-
-def interpreter():
-    """Return an interpreter that everybody can run and that the native module was built for, if there is one."""
-    test = "import sys; assert sys.version_info >= (3, 11); import json, ctypes, ssl"
-    for path in (os.path.realpath(sys.executable), "/usr/bin/python3", "/usr/local/bin/python3"):
-        try:
-            subprocess.run([path, "-c", test], user=UID, group=UID, extra_groups=[], check=True, capture_output=True)
-        except (OSError, subprocess.CalledProcessError):
-            continue
-        return path
-    return pytest.skip("no Python 3.11 or newer can be run by another user")
+    if not ordinary.interpreter():
+        pytest.skip("no Python 3.11 or newer can be run by another user")
+    with ordinary.place() as place:
+        (place / "code").mkdir()
+        (place / "code/app.py").write_text(textwrap.dedent(HANDLER))
+        yield place
 
 
 @pytest.fixture
 def delegated():
     """Cgroups below our own, one in every hierarchy, that belong to the user."""
-    groups = []
-    for own in own_cgroups():
-        if own.joinpath("cpuset.cpus").exists() and not own.joinpath("cgroup.controllers").exists():
-            continue  # a version 1 cpuset takes nobody before it has been given processors; environments need none
-        group = own / NAME
-        group.mkdir()
-        groups.append(group)
-        for path in (group, *group.iterdir()):
-            os.chown(path, UID, UID)
-    yield groups
-    for group in groups:
-        # Nothing of ours is in there any more.
-        assert until(lambda group=group: not [path for path in group.iterdir() if path.is_dir()]), list(group.iterdir())
-        group.rmdir()
+    with ordinary.delegated() as groups:
+        yield groups
 
 
 @pytest.fixture
@@ -119,18 +70,9 @@ def run(place):
 
     def run(program, groups=(), **variables):
         done = subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                ENTER,
-                str(UID),
-                ":".join(map(str, groups)),
-                interpreter(),
-                "-c",
-                PROLOGUE + textwrap.dedent(program),
-            ],
+            ordinary.command([ordinary.interpreter(), "-c", PROLOGUE + textwrap.dedent(program)], groups),
             cwd="/",
-            env={"HOME": str(place / "home"), "PATH": os.defpath, "PYTHONPATH": str(place / "lib"), **variables},
+            env=ordinary.variables(place, **variables),
             capture_output=True,
             text=True,
             check=False,
@@ -140,9 +82,6 @@ def run(place):
         return json.loads(done.stdout)
 
     return run
-
-
-FUNCTION = "coldframe.Function('app.handler', {!r}, {})"
 
 
 def test_with_delegated_cgroups_everything_is_in_force(run, delegated, place):
@@ -363,20 +302,9 @@ def test_without_cgroups_what_is_available_works_and_says_what_is_missing(run, p
 def test_doctor_says_the_same(place, delegated, with_groups):
     groups = delegated if with_groups else ()
     done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            ENTER,
-            str(UID),
-            ":".join(map(str, groups)),
-            interpreter(),
-            "-m",
-            "coldframe",
-            "doctor",
-            "--json",
-        ],
+        ordinary.command([ordinary.interpreter(), "-m", "coldframe", "doctor", "--json"], groups),
         cwd="/",
-        env={"HOME": str(place / "home"), "PATH": os.defpath, "PYTHONPATH": str(place / "lib")},
+        env=ordinary.variables(place),
         capture_output=True,
         text=True,
         check=False,

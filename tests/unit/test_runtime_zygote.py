@@ -248,6 +248,10 @@ def test_code_shadows_what_a_preload_brought_in(library: Path, python: str, site
         ("import nope_x", "ModuleNotFoundError: No module named 'nope_x'"),
         ("1/0", "ZeroDivisionError: division by zero"),
         ("import sys\nsys.exit('no')", "SystemExit: no"),
+        ("import mmap\nleft = mmap.mmap(-1, 4096)", "shared memory mapped ("),
+        ("import os\nleft = os.pipe()", "(pipe:["),
+        ("import os\nleft = os.memfd_create('left')", "(/memfd:left (deleted)) open"),
+        ("left = open(__file__)", "bad.py) open"),
     ],
 )
 def test_a_preload_that_spoils_the_zygote_is_refused_with_a_reason(

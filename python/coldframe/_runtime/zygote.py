@@ -112,6 +112,7 @@ def _add_site_builtins() -> None:
 
 def _preload(names: list[str]) -> dict[str, str]:
     """Import the modules `names`; return the first that makes this process unfit to fork, with the reason."""
+    shared, opened = _shared_memory(), _opened()
     for name in names:
         try:
             importlib.import_module(name)
@@ -120,7 +121,29 @@ def _preload(names: list[str]) -> dict[str, str]:
             return {name: f"importing it raised {type(error).__name__}: {error}"}
         if threads != 1:
             return {name: f"importing it left {threads} threads running, and a process is forked safely only with one"}
+        # Memory that environments would share, and descriptors that each of them finds closed.
+        if left := _shared_memory() - shared:
+            return {name: f"importing it left shared memory mapped ({min(left)}), and environments have none in common"}
+        if left := _opened() - opened:
+            return {name: f"importing it left {min(left)} open, and environments inherit no descriptor"}
     return {}
+
+
+def _shared_memory() -> set[str]:
+    """Return the mappings of this process that can be written by others or for others."""
+    with open("/proc/self/maps") as maps:  # noqa: PTH123 - no pathlib in here
+        return {line.strip() for line in maps if line.split()[1][1::2] == "ws"}
+
+
+def _opened() -> set[str]:
+    """Return what this process has open, by number and name."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):  # noqa: PTH208 - no pathlib in here
+        try:  # noqa: SIM105 - no contextlib in here
+            found.add(f"descriptor {number} ({os.readlink('/proc/self/fd/' + number)})")  # noqa: PTH115
+        except OSError:  # noqa: PERF203
+            pass  # the one that the listing itself had
+    return found
 
 
 def _threads() -> int:

@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::error::{Error, Result};
 use crate::host::Facts;
 use crate::plan::environment;
+use crate::plan::rootfs::Grant;
 use crate::random;
 use crate::spec::{Architecture, Interpreter, Spec};
 use crate::store::{Snapshot, Store};
@@ -30,18 +31,21 @@ pub struct ZygoteKey {
     pub network: bool,
     /// The runtime's files.
     pub runtime: PathBuf,
+    /// The host's directories that have to be readable at their own paths, beside `/usr`. Where they really are is found
+    /// out when the function is made: a symbolic link that takes the place of one later is not followed.
+    pub directories: Vec<Grant>,
 }
 
 impl ZygoteKey {
-    /// The host's directories that have to be readable at their own paths, beside `/usr`: outer ones only.
-    pub fn directories(&self) -> Vec<PathBuf> {
-        let site = self.interpreter.site.iter().map(PathBuf::from).filter(|_| self.packages);
-        let mut all: Vec<PathBuf> = self.interpreter.prefixes.iter().cloned().chain(site).collect();
-        all.retain(|path| path.is_dir() && !path.starts_with("/usr"));
-        all.sort();
-        // Sorted, whatever lies in a directory follows it.
-        all.dedup_by(|inner, outer| inner.starts_with(outer));
-        all
+    fn of(spec: &Spec) -> Self {
+        Self {
+            interpreter: spec.interpreter.clone(),
+            preload: spec.preload.clone(),
+            packages: spec.packages,
+            network: spec.network,
+            runtime: spec.runtime_dir.canonicalize().unwrap_or_else(|_| spec.runtime_dir.clone()),
+            directories: directories(&spec.interpreter, spec.packages),
+        }
     }
 
     /// Directories of installed packages that those would show, and may not.
@@ -99,13 +103,7 @@ impl Function {
         let isolation = facts.grant(spec.isolation)?;
         let code = store.code(&spec.code, Architecture::HOST)?;
         let layers = store.layers(&spec.layers, Architecture::HOST)?;
-        let zygote = ZygoteKey {
-            interpreter: spec.interpreter.clone(),
-            preload: spec.preload.clone(),
-            packages: spec.packages,
-            network: spec.network,
-            runtime: spec.runtime_dir.clone(),
-        };
+        let zygote = ZygoteKey::of(&spec);
         let opt = layers.as_ref().map(|layers| beside_layers(&spec.interpreter, &layers.path)).transpose()?.flatten();
         let planned = environment::Function {
             opt,
@@ -162,6 +160,17 @@ impl Function {
     pub fn init_cost(&self) -> Duration {
         Duration::from_nanos(self.init_ns.load(Ordering::Relaxed))
     }
+}
+
+/// The directories of an interpreter that `/usr` does not show, and where they really are: outer ones only.
+fn directories(interpreter: &Interpreter, packages: bool) -> Vec<Grant> {
+    let site = interpreter.site.iter().map(PathBuf::from).filter(|_| packages);
+    let mut all: Vec<PathBuf> = interpreter.prefixes.iter().cloned().chain(site).collect();
+    all.retain(|path| path.is_dir() && !path.starts_with("/usr"));
+    all.sort();
+    // Sorted, whatever lies in a directory follows it.
+    all.dedup_by(|inner, outer| inner.starts_with(outer));
+    all.into_iter().filter_map(|target| Some(Grant { source: target.canonicalize().ok()?, target })).collect()
 }
 
 /// What of an interpreter lives under `/opt`, where the layers go, and what the layers have there.

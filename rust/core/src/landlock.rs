@@ -42,6 +42,14 @@ pub fn read_only(abi: u32) -> u64 {
     known(abi) & (EXECUTE | READ_FILE | READ_DIR)
 }
 
+/// The rights over the host's programs and libraries: to read them, and to truncate. Whoever opens a file is asked for
+/// that too, in advance, and the kernel looks for it in every directory up to the root if it is granted in none, so that
+/// an open takes half as long again. It is the read-only mount that refuses it there, and that the files are the host
+/// root's; to write to them stays refused here as well.
+pub fn programs(abi: u32) -> u64 {
+    read_only(abi) | known(abi) & TRUNCATE
+}
+
 /// The rights over a scratch directory: everything but to make devices, which is for nobody, and to control some, which
 /// there are none of. With `noexec`, not to run what was written either.
 pub fn scratch(abi: u32, noexec: bool) -> u64 {
@@ -118,6 +126,11 @@ mod tests {
     }
 
     #[test]
+    fn programs_are_read_and_looked_for_no_further_up() {
+        assert_eq!([1, 2, 3, 4, 7].map(programs), [0b1101, 0b1101, 0x400d, 0x400d, 0x400d]);
+    }
+
+    #[test]
     fn scratch_takes_everything_but_devices() {
         assert_eq!(
             [1, 2, 3, 4, 5, 6, 7].map(|abi| scratch(abi, false)),
@@ -139,7 +152,7 @@ mod tests {
         const FOR_FILES: u64 = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV;
         for abi in 1..=7 {
             let handled = ruleset(abi).expect("this version exists").handled_access_fs;
-            for granted in [read_only(abi), scratch(abi, false), scratch(abi, true), device(abi)] {
+            for granted in [read_only(abi), programs(abi), scratch(abi, false), scratch(abi, true), device(abi)] {
                 assert!(granted != 0 && granted & !handled == 0, "version {abi}: {granted:#x}");
             }
             assert_eq!(device(abi) & !FOR_FILES, 0, "version {abi}");

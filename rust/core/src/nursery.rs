@@ -14,6 +14,7 @@ use crate::plan::environment::{Birth, Identity};
 use crate::plan::rootfs::{Grant, Root};
 use crate::plan::zygote::library;
 use crate::posture::Wall;
+use crate::untold::Untold;
 use crate::zygote::{Launch, Programs, Zygote};
 
 /// Zygotes that are kept, each for another interpreter or set of packages.
@@ -29,7 +30,18 @@ pub struct Nursery {
     launched: Mutex<Vec<Arc<Zygote>>>,
     /// Packages that make a process unfit to be forked.
     unfit: Mutex<BTreeSet<String>>,
+    /// Those, and why, as they are found.
+    notes: Untold<Unfit>,
     next: AtomicU64,
+}
+
+/// A module that every environment imports by itself, since none could be forked with it.
+#[derive(Clone, Debug)]
+pub struct Unfit {
+    /// Its name.
+    pub module: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// A zygote is being looked for, or started.
@@ -56,6 +68,7 @@ impl Nursery {
             places: Mutex::default(),
             launched: Mutex::default(),
             unfit: Mutex::default(),
+            notes: Untold::default(),
             next: AtomicU64::new(1),
         })
     }
@@ -70,7 +83,7 @@ impl Nursery {
                 Err(refused) => refused,
             };
             let known = refused.keys().any(|name| key.preload.contains(name));
-            if !function.spec.preload_auto || !known {
+            if !function.spec.preload_optional || !known {
                 let list: Vec<String> = refused.iter().map(|(name, why)| format!("{name}: {why}")).collect();
                 return Err(Error::Configuration(format!(
                     "the zygote of {:?} is unfit to be forked ({}); leave such a package out of preload",
@@ -78,8 +91,16 @@ impl Nursery {
                     list.join("; ")
                 )));
             }
-            self.unfit.lock().unwrap_or_else(PoisonError::into_inner).extend(refused.into_keys());
+            for (module, reason) in refused {
+                self.notes.add(Unfit { module: module.clone(), reason });
+                self.unfit.lock().unwrap_or_else(PoisonError::into_inner).insert(module);
+            }
         }
+    }
+
+    /// What was found unfit since this was last asked.
+    pub fn unfit(&self) -> Vec<Unfit> {
+        self.notes.take()
     }
 
     /// The function's zygote, if there is one that serves. An error: somebody is about to find out.
@@ -96,7 +117,7 @@ impl Nursery {
 
     fn key_of(&self, function: &Function) -> ZygoteKey {
         let mut key = function.zygote.clone();
-        if function.spec.preload_auto {
+        if function.spec.preload_optional {
             let unfit = self.unfit.lock().unwrap_or_else(PoisonError::into_inner);
             key.preload.retain(|name| !unfit.contains(name));
         }
@@ -137,11 +158,13 @@ impl Nursery {
 
     fn launch(&self, house: &House, key: &ZygoteKey) -> Result<Launch> {
         let (interpreter, posture) = (&key.interpreter, &house.facts.posture);
-        let mut extra = Vec::new();
-        for target in key.directories() {
-            extra.push(Grant { source: house.store.grant(&target)?, target });
-        }
+        // What has vanished since is missed by nobody who needs none of it.
+        let there = key.directories.iter().filter(|grant| grant.source.is_dir());
+        let extra = there
+            .map(|Grant { source, target }| Ok(Grant { source: house.store.grant(source)?, target: target.clone() }))
+            .collect::<Result<Vec<_>>>()?;
         let runtime = house.store.grant(&key.runtime)?;
+        let shown: Vec<_> = extra.iter().map(|grant| grant.target.clone()).collect();
         let root = Root::of_host(house.state.scaffold(), house.state.store(), runtime, extra, key.network, posture);
         let root = root.without(key.hidden());
         let (library, control) = library();
@@ -163,7 +186,7 @@ impl Nursery {
         let cgroup = house.groups.create(&format!("z{number}"), user)?;
         let (uid, gid) = (house.facts.uid, house.facts.gid);
         let identity = if house.facts.root { Identity::Slot } else { Identity::Callers(uid, gid) };
-        let again = plan::rootfs::aliases(&key.directories());
+        let again = plan::rootfs::aliases(&shown);
         let birth = Birth::new(
             identity,
             cgroup.doors()?.len(),

@@ -38,12 +38,16 @@ impl Patience {
             // Longer than that: the handler is, or somebody else has taken the CPU that was offered.
             let late = begun.elapsed() > MOMENT;
             if late || found.is_some() {
-                let penalty = if late { (self.penalty.load(Ordering::Relaxed) * 2).clamp(1, MOST) } else { 0 };
-                self.penalty.store(penalty, Ordering::Relaxed);
-                self.asleep.store(penalty, Ordering::Relaxed);
+                self.learn(late);
                 return found;
             }
         }
+    }
+
+    fn learn(&self, late: bool) {
+        let penalty = if late { (self.penalty.load(Ordering::Relaxed) * 2).clamp(1, MOST) } else { 0 };
+        self.penalty.store(penalty, Ordering::Relaxed);
+        self.asleep.store(penalty, Ordering::Relaxed);
     }
 }
 
@@ -54,15 +58,25 @@ mod tests {
     #[test]
     fn who_answers_soon_is_watched_and_who_does_not_is_waited_for_asleep() {
         let patience = Patience::default();
-        let watched = |answer: Option<()>| {
+        let watched = |late| {
             let worth = patience.is_worth_it();
-            assert!(!worth || patience.watch(|| answer) == answer);
+            if worth {
+                patience.learn(late);
+            }
             worth
         };
-        assert!(watched(Some(())) && watched(None));
-        assert!(!watched(Some(())), "asleep once");
-        assert!(watched(None));
-        assert!(!watched(Some(())) && !watched(Some(())), "asleep twice");
-        assert!(watched(Some(())) && watched(Some(())), "forgiven");
+        assert!(watched(false) && watched(true));
+        assert!(!watched(false), "asleep once");
+        assert!(watched(true));
+        assert!(!watched(false) && !watched(false), "asleep twice");
+        assert!(watched(false) && watched(false), "forgiven");
+    }
+
+    #[test]
+    fn a_watch_ends_with_what_it_found_or_with_its_moment() {
+        assert_eq!(Patience::default().watch(|| Some(1)), Some(1));
+        let patience = Patience::default();
+        assert_eq!(patience.watch(|| None::<()>), None);
+        assert!(!patience.is_worth_it(), "that was late");
     }
 }

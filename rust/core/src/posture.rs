@@ -193,11 +193,11 @@ fn without(wall: Wall, step: Step) -> Option<Step> {
 /// A mount that lacks what the wall gives it.
 fn weaken(wall: Wall, step: Step) -> Step {
     match (step, wall) {
-        (Step::Bind { source, target, attributes }, Wall::ReadOnly) => {
-            Step::Bind { source, target, attributes: attributes & !RDONLY }
-        }
-        (Step::Bind { source, target, attributes }, Wall::NoSetUid) => {
-            Step::Bind { source, target, attributes: attributes & !NOSUID }
+        (mut step @ (Step::Bind { .. } | Step::Grant { .. }), Wall::ReadOnly | Wall::NoSetUid) => {
+            if let Step::Bind { attributes, .. } | Step::Grant { attributes, .. } = &mut step {
+                *attributes &= if wall == Wall::ReadOnly { !RDONLY } else { !NOSUID };
+            }
+            step
         }
         (Step::Mount { source, target, kind, mut flags, mut data }, _) => {
             match wall {

@@ -90,8 +90,8 @@ pub struct Spec {
     pub interpreter: Interpreter,
     /// Modules that are imported before the environment is forked.
     pub preload: Vec<String>,
-    /// Whether those were read off the code, so that one that is unfit is left out rather than refused.
-    pub preload_auto: bool,
+    /// Whether one of them that is unfit is left out rather than refused: they were read off the code, or the owner says so.
+    pub preload_optional: bool,
     /// Whether the interpreter's installed packages are readable.
     pub packages: bool,
     /// Cap of everything the environment dirties, in MiB.

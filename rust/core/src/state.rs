@@ -5,15 +5,16 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::error::{Error, Result};
-use crate::random;
+use crate::{process, random};
 
 /// Where the host users of environments begin, as root.
 const FIRST_UID: u32 = 0x7000_0000;
@@ -36,6 +37,8 @@ impl State {
     pub fn new(root: bool) -> Result<Self> {
         let base = base(root)?;
         private(&base)?;
+        // Zygotes bind what lies in it, and follow no link that somebody might put in its way.
+        let base = fs::canonicalize(&base).map_err(|e| failed("looking at", &base, e))?;
         let owners = base.join("owners");
         private(&owners)?;
         collect(&owners);
@@ -171,8 +174,10 @@ fn collect(owners: &Path) {
         let listed = fs::read_to_string(path.join("cgroups")).unwrap_or_default();
         let name = path.file_name().unwrap_or_default();
         // Only what carries the dead owner's own name is touched, whatever the list says.
-        let gone = listed.lines().map(Path::new).filter(|group| group.file_name() == Some(name)).all(end_cgroup);
-        if gone {
+        let groups = listed.lines().map(Path::new).filter(|group| group.file_name() == Some(name));
+        // Each of them, whatever becomes of the others.
+        let left = groups.filter(|group| !end_cgroup(group)).count();
+        if left == 0 {
             let _ = fs::remove_dir_all(&path);
         }
     }
@@ -183,7 +188,10 @@ fn end_cgroup(path: &Path) -> bool {
     let write = |path: PathBuf, text: &str| {
         File::options().write(true).open(path).and_then(|mut file| file.write_all(text.as_bytes()))
     };
-    let _ = write(path.join("cgroup.kill"), "1");
+    let one_by_one = write(path.join("cgroup.kill"), "1").is_err();
+    if one_by_one {
+        kill_each(path);
+    }
     let Ok(entries) = fs::read_dir(path) else { return true };
     for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
         // What the version 1 freezer stopped takes no signal until it goes on.
@@ -194,10 +202,27 @@ fn end_cgroup(path: &Path) -> bool {
     for _ in 0..50 {
         match fs::remove_dir(path) {
             Err(e) if e.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) => {
+                if one_by_one {
+                    kill_each(path); // those that were forked meanwhile
+                }
                 std::thread::sleep(std::time::Duration::from_millis(2));
             }
             result => return result.is_ok() || !path.exists(),
         }
     }
     false
+}
+
+/// Kills the processes of a version 1 cgroup, where the kernel has no order for all of them. Mostly they are dying with their
+/// inits, and this is for what these cannot end: they may have been stopped.
+fn kill_each(path: &Path) {
+    let processes = || fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+    for line in processes().lines() {
+        let Some(pid) = line.parse().ok().and_then(Pid::from_raw) else { continue };
+        let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
+        // Still there, now that the number cannot become another's.
+        if processes().lines().any(|again| again == line) {
+            process::kill(pidfd.as_fd());
+        }
+    }
 }

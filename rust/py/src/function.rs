@@ -12,7 +12,7 @@ use pyo3::exceptions::{PyRecursionError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::errors::to_python;
-use crate::evictions;
+use crate::news;
 use crate::outcome::Outcome;
 use crate::ticket::Ticket;
 
@@ -140,7 +140,7 @@ impl Function {
             };
             core.invoke(&self.function, &call)
         });
-        evictions::tell(py, &core);
+        news::tell(py, &core);
         outcome
     }
 }

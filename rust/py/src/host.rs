@@ -12,8 +12,8 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::environment::EnvironmentInfo;
 use crate::errors::to_python;
-use crate::evictions;
 use crate::function::{Function, interruptible};
+use crate::news;
 use crate::spec;
 
 #[pyclass(frozen, module = "coldframe._core")]
@@ -71,7 +71,7 @@ impl Host {
         let core = self.core()?;
         let function = Arc::clone(&function.get().function);
         let result = interruptible(py, |interrupted| core.prewarm(&function, n, interrupted));
-        evictions::tell(py, &core);
+        news::tell(py, &core);
         result
     }
 
@@ -111,7 +111,7 @@ impl Host {
         let core = self.lock().take();
         let Some(core) = core else { return Ok(()) };
         let clean = py.detach(|| core.close());
-        evictions::tell(py, &core);
+        news::tell(py, &core);
         if clean {
             return Ok(());
         }

@@ -5,9 +5,9 @@
 
 mod environment;
 mod errors;
-mod evictions;
 mod function;
 mod host;
+mod news;
 mod outcome;
 mod spec;
 mod ticket;

@@ -31,7 +31,7 @@ pub fn from_keywords(given: &Bound<'_, PyDict>) -> PyResult<Spec> {
             site: item(&interpreter, "site")?,
         },
         preload: item(given, "preload")?,
-        preload_auto: item(given, "preload_auto")?,
+        preload_optional: item(given, "preload_optional")?,
         packages: item::<String>(given, "packages")? == "inherit",
         memory_mb: item(given, "memory_mb")?,
         timeout,

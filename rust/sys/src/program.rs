@@ -14,6 +14,8 @@ pub enum Step {
     Symlink { target: String, path: String },
     /// Attaches a copy of the mount tree at `source` to `target`, all of it with these `MOUNT_ATTR_…` flags.
     Bind { source: String, target: String, attributes: u64 },
+    /// The same for a path of the host, which has been resolved before: a symbolic link in it is an error (`ELOOP`).
+    Grant { source: String, target: String, attributes: u64 },
     /// mount(2).
     Mount { source: String, target: String, kind: String, flags: u64, data: String },
     /// umount(2).
@@ -79,7 +81,8 @@ impl Step {
             Self::MakeDir { .. } => "making a directory",
             Self::MakeFile { .. } => "making a file",
             Self::Symlink { .. } => "making a symbolic link",
-            Self::Bind { .. } => "binding a host path",
+            Self::Bind { .. } => "binding a path",
+            Self::Grant { .. } => "binding a host path",
             Self::Mount { .. } => "mounting a file system",
             Self::Unmount { .. } => "taking a file system away",
             Self::Pivot { .. } => "changing the root",
@@ -123,7 +126,7 @@ impl Step {
             | Self::Chdir { path }
             | Self::LandlockPath { path, .. }
             | Self::Exec { path, .. } => path.clone(),
-            Self::Bind { source, target, .. } => format!("{source} at {target}"),
+            Self::Bind { source, target, .. } | Self::Grant { source, target, .. } => format!("{source} at {target}"),
             Self::Mount { target, kind, .. } => format!("{kind} at {target}"),
             Self::Rlimit { resource, limit } => format!("resource {resource} at {limit}"),
             _ => "the new process".into(),
@@ -136,6 +139,7 @@ impl Step {
             Self::MakeFile { .. } => Code::MakeFile,
             Self::Symlink { .. } => Code::Symlink,
             Self::Bind { .. } => Code::Bind,
+            Self::Grant { .. } => Code::Grant,
             Self::Mount { .. } => Code::Mount,
             Self::Unmount { .. } => Code::Unmount,
             Self::Pivot { .. } => Code::Pivot,
@@ -178,7 +182,9 @@ impl Step {
                 out.extend(content);
             }
             Self::Symlink { target, path } => args(out, &[], &[target, path]),
-            Self::Bind { source, target, attributes } => args(out, &[*attributes], &[source, target]),
+            Self::Bind { source, target, attributes } | Self::Grant { source, target, attributes } => {
+                args(out, &[*attributes], &[source, target]);
+            }
             Self::Mount { source, target, kind, flags, data } => args(out, &[*flags], &[source, target, kind, data]),
             Self::Unmount { path } | Self::Pivot { path } | Self::Chdir { path } => args(out, &[], &[path]),
             Self::Hostname { name, domain } => args(out, &[], &[name, domain]),

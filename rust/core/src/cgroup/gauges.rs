@@ -125,10 +125,10 @@ impl Open {
             (None, None) => None,
         };
         let cpu = cgroup.places.get(&Controller::Cpu);
-        let used = match (&cgroup.unified, cpu) {
-            (Some(path), _) => counter(path, "cpu.stat", "usage_usec", 1_000)?,
-            // Hosts without a version 2 tree mount the two controllers together.
-            (None, Some(Place::V1(path))) => counter(path, "cpuacct.usage", "", 1)?,
+        let used = match (&cgroup.unified, &cgroup.accounts, cpu) {
+            (Some(path), ..) => counter(path, "cpu.stat", "usage_usec", 1_000)?,
+            // Most often cpuacct is mounted with cpu.
+            (None, Some(path), _) | (None, None, Some(Place::V1(path))) => counter(path, "cpuacct.usage", "", 1)?,
             _ => None,
         };
         let throttled = match cpu {
@@ -197,7 +197,7 @@ mod tests {
         }
         let place = || Place::V2(path.clone());
         let places = [(Controller::Cpu, place()), (Controller::Memory, place())].into();
-        (path.clone(), Cgroup { unified: Some(path), places, freezer: None })
+        (path.clone(), Cgroup { unified: Some(path), places, freezer: None, accounts: None })
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub struct Layout {
     homes: BTreeMap<Controller, Home>,
     /// The caller's directory in the version 1 freezer, where there is no version 2 tree.
     pub(super) freezer: Option<PathBuf>,
+    /// The caller's directory in the version 1 hierarchy that counts processor time, where there is no version 2 tree.
+    pub(super) accounts: Option<PathBuf>,
     /// Whether a version 1 hierarchy has a controller, usable or not.
     legacy: bool,
     /// Why a controller cannot be used, where that is so.
@@ -97,6 +99,7 @@ impl Layout {
                     }
                 }
                 layout.freezer = layout.freezer.take().or_else(|| path("freezer"));
+                layout.accounts = layout.accounts.take().or_else(|| path("cpuacct"));
             }
         }
         layout.sift();
@@ -130,8 +133,8 @@ impl Layout {
             self.homes.remove(&controller);
             self.missing.insert(controller, why);
         }
-        if self.freezer.as_ref().is_some_and(|path| !writable(path)) {
-            self.freezer = None;
+        for path in [&mut self.freezer, &mut self.accounts] {
+            path.take_if(|path| !writable(path));
         }
     }
 
@@ -167,6 +170,14 @@ impl Layout {
 
     fn unified_controllers(&self) -> Vec<Controller> {
         self.homes.iter().filter(|(_, home)| **home == Home::Unified).map(|(&controller, _)| controller).collect()
+    }
+
+    /// The directories of version 1 that do what the version 2 tree does where there is one: the freezer, and what counts
+    /// processor time, unless that is one with the controller that limits it.
+    pub(super) fn stand_ins(&self) -> [Option<&Path>; 2] {
+        let own = |path: &&PathBuf| !self.homes.values().any(|home| matches!(home, Home::Legacy(cpu) if cpu == *path));
+        let needed = !self.unified_writable();
+        [&self.freezer, &self.accounts].map(|path| path.as_ref().filter(|_| needed).filter(own).map(PathBuf::as_path))
     }
 
     /// The controllers that can be used, and where.

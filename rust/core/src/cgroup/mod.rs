@@ -46,6 +46,7 @@ pub struct Groups {
     unified: Option<PathBuf>,
     places: BTreeMap<Controller, Place>,
     freezer: Option<PathBuf>,
+    accounts: Option<PathBuf>,
     memory: OnceLock<Option<File>>,
     spares: spares::Spares,
 }
@@ -59,6 +60,7 @@ impl Groups {
             unified,
             places: BTreeMap::new(),
             freezer: None,
+            accounts: None,
             memory: OnceLock::new(),
             spares: spares::Spares::default(),
         };
@@ -86,28 +88,27 @@ impl Groups {
             };
             groups.places.insert(controller, place);
         }
-        if let Some(own) = layout.freezer.as_ref().filter(|_| groups.unified.is_none()) {
-            let path = own.join(name);
-            make(&path)?;
-            groups.freezer = Some(path);
-        }
+        let stand_in = |own: Option<&Path>| own.map(|own| below(own, name)).transpose();
+        let [freezer, accounts] = layout.stand_ins();
+        (groups.freezer, groups.accounts) = (stand_in(freezer)?, stand_in(accounts)?);
         Ok(groups)
     }
 
     /// Every directory that [`Groups::new`] makes, for those who clean up after a dead owner.
     pub fn planned(layout: &Layout, name: &str) -> Vec<PathBuf> {
         let legacy = layout.controllers().filter_map(|(_, home)| match home {
-            layout::Home::Legacy(own) => Some(own),
+            layout::Home::Legacy(own) => Some(own.as_path()),
             layout::Home::Unified => None,
         });
-        let unified = layout.unified.iter().filter(|_| layout.unified_writable());
-        let freezer = layout.freezer.iter().filter(|_| !layout.unified_writable());
-        unified.chain(freezer).chain(legacy).map(|own| own.join(name)).collect()
+        let unified = layout.unified.as_deref().filter(|_| layout.unified_writable());
+        // The freezer before the others: what it holds ends when it goes on.
+        let stand_ins = layout.stand_ins().into_iter().flatten();
+        unified.into_iter().chain(stand_ins).chain(legacy).map(|own| own.join(name)).collect()
     }
 
     /// Every directory that this made.
     fn paths(&self) -> Vec<PathBuf> {
-        let mut paths: Vec<PathBuf> = self.unified.iter().chain(&self.freezer).cloned().collect();
+        let mut paths: Vec<PathBuf> = self.unified.iter().chain(&self.freezer).chain(&self.accounts).cloned().collect();
         paths.extend(self.places.values().map(|place| place.path().to_path_buf()));
         paths.sort();
         paths.dedup();
@@ -117,23 +118,17 @@ impl Groups {
     /// A cgroup for one environment or zygote. `zygote` may then put children into it without any capability: the
     /// kernel wants write access to `cgroup.procs` of the target and of the common ancestor.
     pub fn create(&self, name: &str, zygote: Option<u32>) -> Result<Cgroup> {
-        let below = |path: &PathBuf| -> Result<PathBuf> {
-            let path = path.join(name);
-            make(&path)?;
-            Ok(path)
-        };
-        let mut cgroup = Cgroup { unified: None, places: BTreeMap::new(), freezer: None };
+        let mut cgroup = Cgroup { unified: None, places: BTreeMap::new(), freezer: None, accounts: None };
         cgroup.unified = self.make_unified(name, zygote)?;
         for (&controller, place) in &self.places {
             let place = match place {
-                Place::V1(path) => Place::V1(below(path)?),
+                Place::V1(path) => Place::V1(below(path, name)?),
                 Place::V2(path) => Place::V2(path.join(name)),
             };
             cgroup.places.insert(controller, place);
         }
-        if let Some(path) = &self.freezer {
-            cgroup.freezer = Some(below(path)?);
-        }
+        let stand_in = |path: &Option<PathBuf>| path.as_ref().map(|path| below(path, name)).transpose();
+        (cgroup.freezer, cgroup.accounts) = (stand_in(&self.freezer)?, stand_in(&self.accounts)?);
         Ok(cgroup)
     }
 
@@ -198,6 +193,7 @@ pub struct Cgroup {
     unified: Option<PathBuf>,
     places: BTreeMap<Controller, Place>,
     freezer: Option<PathBuf>,
+    accounts: Option<PathBuf>,
 }
 
 impl Cgroup {
@@ -212,8 +208,8 @@ impl Cgroup {
         if let Some(path) = &self.unified {
             paths.insert("unified".to_owned(), path.clone());
         }
-        if let Some(path) = &self.freezer {
-            paths.insert("freezer".to_owned(), path.clone());
+        for (name, path) in [("freezer", &self.freezer), ("cpuacct", &self.accounts)] {
+            paths.extend(path.clone().map(|path| (name.to_owned(), path)));
         }
         paths
     }
@@ -228,6 +224,7 @@ impl Cgroup {
     pub fn doors(&self) -> Result<Vec<OwnedFd>> {
         let v1 = self.places.values().filter(|place| matches!(place, Place::V1(_))).map(Place::path);
         v1.chain(self.freezer.as_deref())
+            .chain(self.accounts.as_deref())
             .map(|path| {
                 let path = path.join("tasks");
                 File::options()
@@ -371,6 +368,12 @@ impl Quota {
 
 fn make(path: &Path) -> Result<()> {
     fs::create_dir(path).map_err(|e| Error::kernel("making a cgroup", path.display().to_string(), e))
+}
+
+fn below(path: &Path, name: &str) -> Result<PathBuf> {
+    let path = path.join(name);
+    make(&path)?;
+    Ok(path)
 }
 
 fn own_procs(path: &Path, uid: u32) -> Result<()> {

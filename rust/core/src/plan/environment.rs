@@ -137,8 +137,14 @@ fn seat(identity: Identity, network: bool, again: &[Grant]) -> Vec<Step> {
         ("max_cgroup_namespaces", 1),
         ("max_inotify_instances", 16),
         ("max_inotify_watches", 1024),
+        // Not of every kernel: by configuration, and the latter since 5.13.
+        ("max_time_namespaces", 0),
+        ("max_fanotify_groups", 0),
+        ("max_fanotify_marks", 0),
     ] {
-        steps.push(Step::WriteFile { path: format!("/proc/sys/user/{name}"), content: most.to_string() });
+        if std::path::Path::new("/proc/sys/user").join(name).exists() {
+            steps.push(Step::WriteFile { path: format!("/proc/sys/user/{name}"), content: most.to_string() });
+        }
     }
     // Its end, rather than a mount on top: what every memory cgroup of the host holds grows with the number of file systems.
     steps.push(Step::Unmount { path: "/proc".into() });
@@ -381,6 +387,7 @@ fn confine(abi: u32) -> Vec<Step> {
     }];
     let mut allow = |path: &str, access| steps.push(Step::LandlockPath { path: path.into(), access });
     allow("/", landlock::read_only(abi));
+    allow("/usr", landlock::programs(abi));
     allow("/dev/shm", landlock::scratch(abi, true));
     for name in ["null", "zero", "full", "random", "urandom"] {
         allow(&format!("/dev/{name}"), landlock::device(abi));

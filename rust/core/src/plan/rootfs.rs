@@ -13,9 +13,9 @@ use super::{
 use crate::posture::{Posture, Wall};
 
 /// A directory or file of the host, and where it appears inside.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Grant {
-    /// On the host.
+    /// On the host, with no symbolic link in it.
     pub source: PathBuf,
     /// Inside.
     pub target: PathBuf,
@@ -158,6 +158,9 @@ impl Root {
         // own. The kernel lets a user namespace mount one only while a whole one is visible.
         made.steps.push(mount("proc", &made.at("/proc"), "proc", NOSUID | NODEV | NOEXEC, ""));
         made.steps.push(Step::Pivot { path: made.root.clone() });
+        // Only in a root of ours is there such a place.
+        made.steps.push(Step::Chdir { path: RUNTIME.into() });
+        made.steps.push(Step::Chdir { path: "/".into() });
         made.steps.push(mount("none", "/", "", REMOUNT_BIND | RDONLY | NOSUID | NODEV, ""));
         made.steps
     }
@@ -239,7 +242,7 @@ impl Made {
     }
 
     fn bind(&mut self, grant: &Grant, attributes: u64) {
-        self.steps.push(Step::Bind {
+        self.steps.push(Step::Grant {
             source: grant.source.display().to_string(),
             target: self.at(&grant.target.display().to_string()),
             attributes,
@@ -303,7 +306,8 @@ mod tests {
     fn everything_of_the_host_is_read_only_and_the_root_is_closed_last() {
         let steps = root().steps();
         for step in &steps {
-            if let Step::Bind { source, attributes, .. } = step {
+            assert!(!matches!(step, Step::Bind { .. }), "no link on the host is followed: {step:?}");
+            if let Step::Grant { source, attributes, .. } = step {
                 let device = source.starts_with("/dev/");
                 assert!(attributes & NOSUID != 0 && (device || attributes & READ_ONLY == READ_ONLY), "{step:?}");
             }
@@ -320,7 +324,7 @@ mod tests {
         let made = |path: &str| steps.iter().position(|s| matches!(s, Step::MakeDir { path: p, .. } if p == path));
         assert!(made("/scaffold/home").expect("made") < made("/scaffold/home/u/venv").expect("made"));
         let bound =
-            steps.iter().filter(|s| matches!(s, Step::Bind { target, .. } if target == "/scaffold/usr/lib")).count();
+            steps.iter().filter(|s| matches!(s, Step::Grant { target, .. } if target == "/scaffold/usr/lib")).count();
         assert_eq!(bound, 0, "what an outer grant shows is not bound again");
     }
 }

@@ -50,8 +50,11 @@ impl Zygote<'_> {
             Step::Redirect { from: OUTPUT, to: 2 },
             Step::CloseFrom { first: OUTPUT as u32 },
             Step::Chdir { path: "/".into() },
-            Step::Rlimit { resource: super::environment::rlimit::CORE, limit: 1 },
         ];
+        // Its environments inherit it, and that it is hard.
+        if self.posture.has(Wall::Rlimits) {
+            child.push(Step::Rlimit { resource: super::environment::rlimit::CORE, limit: 1 });
+        }
         let lock_down = self.lock_down();
         child.extend(lock_down.clone());
         child.push(Step::Exec {

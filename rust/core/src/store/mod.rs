@@ -85,7 +85,7 @@ impl Store {
 
     /// A path at which every user can read all that this process can read of `source`, which is a directory or file:
     /// `source` itself where it is open to everybody, otherwise a copy that lives as long as the store. The modes of the
-    /// directories above `source` do not matter.
+    /// directories above `source` do not matter. A symbolic link in its path is not followed.
     pub fn grant(&self, source: &Path) -> Result<PathBuf> {
         if self.looks_open(source)? {
             return Ok(source.to_path_buf());
@@ -101,7 +101,7 @@ impl Store {
             return Ok(within(snapshot));
         }
         let snapshot = self.make(None, |tree| match file {
-            Some(name) => tree::copy_file(tree, name.as_bytes(), tree::open_named(source)?, source),
+            Some(name) => tree::copy_file(tree, name.as_bytes(), tree::open_resolved(source)?, source),
             None => tree::copy(tree, source, self.reading(true)),
         })?;
         let path = within(&snapshot);

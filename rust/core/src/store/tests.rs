@@ -157,6 +157,18 @@ fn what_is_open_is_granted_as_it_is() {
 }
 
 #[test]
+fn a_link_that_took_the_place_of_a_directory_is_not_granted() {
+    for mode in [0o755, 0o700] {
+        let scratch = Scratch::new();
+        scratch.write("elsewhere/secret", "");
+        scratch.chmod("elsewhere", mode);
+        symlink(scratch.path("elsewhere"), scratch.path("site")).unwrap();
+        assert!(message(scratch.store.grant(&scratch.path("site"))).contains("cannot be read"), "{mode:o}");
+        assert!(scratch.stored().is_empty());
+    }
+}
+
+#[test]
 fn what_is_closed_is_granted_as_a_copy() {
     for (name, mode) in [("site/pkg/mod.py", 0o640), ("site/pkg/tool", 0o754), ("site/pkg", 0o711), ("site", 0o700)] {
         let mut scratch = Scratch::new();

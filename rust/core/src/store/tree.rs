@@ -241,8 +241,9 @@ pub(super) struct Found<'a> {
 pub(super) struct Reading {
     /// Device and inode of a directory that is left out: the store itself.
     pub(super) without: Option<(u64, u64)>,
-    /// Pass over what vanishes, what the caller may not read, and what is no file, directory or link. The caller's own
-    /// packages are read so; in a function's code the same is an error.
+    /// Pass over what vanishes, what the caller may not read, and what is no file, directory or link, and follow no link
+    /// to where it begins, which has been resolved before. The caller's own packages are read so; in a function's code
+    /// the same is an error, and a link that the caller names is followed.
     pub(super) lenient: bool,
 }
 
@@ -302,7 +303,8 @@ impl Level {
 /// meanwhile cannot lead the walk out of `source`.
 pub(super) fn walk(source: &Path, reading: Reading, visit: &mut dyn FnMut(&Found<'_>) -> Result<bool>) -> Result<()> {
     let flags = READ | OFlags::DIRECTORY;
-    let root = openat(CWD, source, flags, Mode::empty())
+    let links = if reading.lenient { ResolveFlags::NO_SYMLINKS } else { ResolveFlags::empty() };
+    let root = openat2(CWD, source, flags, Mode::empty(), links)
         .and_then(|fd| Level::open(fd, 0))
         .map_err(|errno| unreadable(source, errno))?;
     let (mut levels, mut path) = (vec![root], Vec::new());
@@ -382,6 +384,13 @@ fn open_file(found: &Found<'_>) -> Result<File, Errno> {
 /// Opens the file that somebody named; here a link is followed.
 pub(super) fn open_named(name: &Path) -> Result<File> {
     openat(CWD, name, READ, Mode::empty()).map(File::from).map_err(|errno| unreadable(name, errno))
+}
+
+/// Opens a file whose path has been resolved before.
+pub(super) fn open_resolved(path: &Path) -> Result<File> {
+    openat2(CWD, path, READ, Mode::empty(), ResolveFlags::NO_SYMLINKS)
+        .map(File::from)
+        .map_err(|errno| unreadable(path, errno))
 }
 
 /// Copies an open file of the host to `path` of the tree; `name` is the host's, for messages.

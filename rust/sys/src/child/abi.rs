@@ -70,6 +70,7 @@ pub mod call {
         // From number 424 on there is one list for every architecture.
         CLONE3: usize = 435;
         CLOSE_RANGE: usize = 436;
+        OPENAT2: usize = 437;
         MOUNT_SETATTR: usize = 442;
         LANDLOCK_CREATE_RULESET: usize = 444;
         LANDLOCK_ADD_RULE: usize = 445;
@@ -94,6 +95,7 @@ numbers! { NUMBERS:
     O_NOFOLLOW: u32 = 0o400_000, 0o100_000;
     O_CLOEXEC: u32 = 0o2_000_000;
     O_PATH: u32 = 0o10_000_000;
+    RESOLVE_NO_SYMLINKS: u64 = 4;
     AT_FDCWD: i32 = -100;
     AT_EMPTY_PATH: usize = 0x1000;
     AT_RECURSIVE: usize = 0x8000;
@@ -166,7 +168,7 @@ mod tests {
     use super::*;
     use crate::testing::headers::{Fact, assert_facts, fact_on_each};
 
-    const KERNEL: &str = "linux/fcntl.h linux/sched.h linux/mount.h linux/prctl.h linux/capability.h linux/seccomp.h \
+    const KERNEL: &str = "linux/fcntl.h linux/openat2.h linux/sched.h linux/mount.h linux/prctl.h linux/capability.h linux/seccomp.h \
         linux/landlock.h linux/keyctl.h linux/signalfd.h linux/wait.h linux/sockios.h asm/errno.h asm/poll.h \
         asm/signal.h asm/unistd.h";
 

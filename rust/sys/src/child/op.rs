@@ -12,6 +12,7 @@ pub enum Code {
     MakeFile,
     Symlink,
     Bind,
+    Grant,
     Mount,
     Unmount,
     Pivot,

@@ -63,9 +63,10 @@ fn take(code: Code, mut args: Args<'_>, context: &mut Context<'_>) -> Answer {
             make_file(string(&mut args)?, mode, args.bytes())
         }
         Code::Symlink => sys::symlink(string(&mut args)?, string(&mut args)?),
-        Code::Bind => {
+        Code::Bind | Code::Grant => {
+            let how = if code == Code::Grant { grant } else { bind };
             let attributes = number(&mut args)?;
-            bind(attributes, string(&mut args)?, string(&mut args)?)
+            how(attributes, string(&mut args)?, string(&mut args)?)
         }
         Code::Mount => {
             let flags = number(&mut args)?;
@@ -170,6 +171,21 @@ fn bind(attributes: u64, source: CStr<'_>, target: CStr<'_>) -> Answer {
     let none = CStr::new(b"\0").ok_or(EINVAL)?;
     sys::mount(source, target, none, abi::MS_BIND | abi::MS_REC, none)?;
     sys::mount_setattr(target, attributes)
+}
+
+/// Whoever may rename something in a path of the host could put a link there between the look at it and the mount: what
+/// is bound is what was opened, without following one.
+fn grant(attributes: u64, source: CStr<'_>, target: CStr<'_>) -> Answer {
+    let fd = sys::open_resolved(source)? as i32;
+    let (mut name, digits) = (*b"/proc/self/fd/\0\0\0\0\0\0\0\0\0\0\0", fd.checked_ilog10().unwrap_or(0) as usize + 1);
+    let mut rest = fd;
+    for place in name.iter_mut().skip(b"/proc/self/fd/".len()).take(digits).rev() {
+        *place = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    let bound = bind(attributes, CStr::new(&name).ok_or(EINVAL)?, target);
+    let _ = sys::close(fd);
+    bound
 }
 
 fn drop_bounding() -> Answer {

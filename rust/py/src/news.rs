@@ -1,5 +1,6 @@
-//! What was evicted or has given memory back, and why, for Python's logger `coldframe`.
+//! What was evicted, has given memory back, or cannot be preloaded, and why, for Python's logger `coldframe`.
 
+use coldframe_core::nursery::Unfit;
 use coldframe_core::pool::Core;
 use coldframe_core::pool::room::Eviction;
 use coldframe_core::reclaim::Note;
@@ -7,17 +8,17 @@ use pyo3::prelude::*;
 
 /// Writes a record of level DEBUG for everything since the last time, and one of level WARNING for what went wrong.
 pub fn tell(py: Python<'_>, core: &Core) {
-    let (evictions, notes) = (core.evictions(), core.reclaim().notes());
-    if evictions.is_empty() && notes.is_empty() {
+    let (evictions, notes, unfit) = (core.evictions(), core.reclaim().notes(), core.unfit());
+    if evictions.is_empty() && notes.is_empty() && unfit.is_empty() {
         return;
     }
     // What is wrong with a program's logging is no reason for an invocation to fail.
-    if let Err(error) = log(py, &evictions, &notes) {
+    if let Err(error) = log(py, &evictions, &notes, &unfit) {
         error.write_unraisable(py, None);
     }
 }
 
-fn log(py: Python<'_>, evictions: &[Eviction], notes: &[Note]) -> PyResult<()> {
+fn log(py: Python<'_>, evictions: &[Eviction], notes: &[Note], unfit: &[Unfit]) -> PyResult<()> {
     let logger = py.import("logging")?.call_method1("getLogger", ("coldframe",))?;
     for Eviction { environment, function, reason } in evictions {
         logger.call_method1("debug", ("evicted environment %s of %s: %s", environment, function, reason))?;
@@ -28,6 +29,9 @@ fn log(py: Python<'_>, evictions: &[Eviction], notes: &[Note]) -> PyResult<()> {
             Err(error) => ("warning", "could not reclaim memory of environment %s of %s: %s", error.to_string()),
         };
         logger.call_method1(level, (what, environment, function, why))?;
+    }
+    for Unfit { module, reason } in unfit {
+        logger.call_method1("info", ("%s is not preloaded, and imported in each environment: %s", module, reason))?;
     }
     Ok(())
 }

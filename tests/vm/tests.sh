@@ -1,0 +1,23 @@
+# The tests that are run in the emulated machine: as root, at the root of its cgroups, and as an ordinary user.
+# "short" is the part of them that every change has to pass. Called with the interpreter of the virtual environment.
+python=$1
+length=$2
+common="-q -p no:cacheprovider -o timeout=300 --tb=short -rfE --durations=15"
+# What is not allowed to be skipped here, and how much slower than elsewhere everything is.
+export COLDFRAME_REQUIRE=root,namespaces,seccomp,landlock,cgroup.cpu,cgroup.memory,cgroup.pids,cgroup.freeze
+export COLDFRAME_OWN_MACHINE=1 COLDFRAME_SLOWNESS=10 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp
+
+root="tests/vm tests/escape"
+user="tests/escape"
+if [ "$length" = short ]; then
+    root="tests/vm/test_layouts.py tests/escape/test_refusals.py"
+    user="tests/escape/test_refusals.py"
+else
+    root="$root tests/kernel/test_isolation.py tests/kernel/test_life.py tests/crash/test_death.py"
+fi
+failed=0
+echo "As root, at the root of a version 2 tree ($(uname -r)):"
+"$python" -m pytest $common $root || failed=1
+echo "As an ordinary user with a delegated cgroup:"
+"$python" tests/ordinary.py $common $user || failed=1
+exit $failed
