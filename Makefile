@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: demo test test-rust test-python check check-arm64 test-arm64 fuzz bench peers clean
+.PHONY: demo test test-rust test-python check check-arm64 test-arm64 fuzz bench soak peers clean
 
 demo: $(VENV)/built
 	$(BIN)/python examples/demo.py
@@ -55,6 +55,10 @@ test-arm64: check-arm64
 # A number that is broken is measured once more: what shares the machine passes, a regression stays.
 bench: $(VENV)/built
 	$(BIN)/python -m pytest benches --benchmark-only -q || $(BIN)/python -m pytest benches --benchmark-only -q --last-failed
+
+# Random faults beside twenty thousand invocations: some minutes. The tests run a thousand.
+soak: $(VENV)/built
+	COLDFRAME_SOAK=20000 $(BIN)/python -m pytest tests/crash/test_soak.py -q -s
 
 # The same work on what people would use instead; Debian has bubblewrap and runc. Writes docs/performance.md.
 peers: $(VENV)/built

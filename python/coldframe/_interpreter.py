@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -168,7 +169,9 @@ def _pth_lines(path: str) -> Iterator[str]:
     try:
         with open(path, "rb") as file:
             text = file.read(_LONGEST_PTH).decode("utf-8", "replace")
-    except OSError:
+    except OSError as error:
+        if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
+            raise  # what is only used up now says nothing of the file
         return
     for line in text.splitlines():
         if line.strip() and not line.startswith(("#", "import ", "import\t")) and "\0" not in line:

@@ -2,10 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use coldframe_sys::spawn::{Spawn, spawn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
@@ -129,30 +128,17 @@ pub fn kill(pidfd: BorrowedFd<'_>) {
     let _ = pidfd_send_signal(pidfd, Signal::KILL);
 }
 
-/// The lines of the id maps with which an ordinary user stays who it is in a new user namespace.
-pub fn own_map(uid: u32, gid: u32) -> (String, String) {
-    (format!("{uid} {uid} 1"), format!("{gid} {gid} 1"))
+/// What an ordinary user's id, or its group's, is called in the user namespace of a zygote: the same, unless it is root in a
+/// user namespace of its own. To map 0 once more, for an environment, takes a capability that a zygote has given up
+/// (`CAP_SETFCAP`, kernel 5.12).
+pub fn name_within(id: u32) -> u32 {
+    if id == 0 { crate::plan::USER_ID } else { id }
 }
 
-/// Starts an init with every namespace and lets it end at once.
-pub fn probe(uid: u32, gid: u32) -> io::Result<()> {
-    use namespace::{CGROUP, IPC, MOUNT, NETWORK, PID, USER, UTS};
-    let (ours, theirs) = packet_pair()?;
-    let program = sealed("probe", &coldframe_sys::program::encode_init(&[], &[], &[]))?;
-    let supervisor = own_pidfd()?;
-    let executable = init_program()?;
-    let map = own_map(uid, gid);
-    let pidfd = spawn(&Spawn {
-        namespaces: USER | PID | MOUNT | NETWORK | IPC | UTS | CGROUP,
-        cgroup: None,
-        executable: executable.as_fd(),
-        fds: &[theirs.as_fd(), program.as_fd(), supervisor.as_fd()],
-        map: Some((&map.0, &map.1)),
-    })?;
-    drop(ours);
-    kill(pidfd.as_fd());
-    reap(pidfd.as_fd());
-    Ok(())
+/// The lines of the id maps of such a user namespace.
+pub fn own_map(uid: u32, gid: u32) -> (String, String) {
+    let line = |id| format!("{} {id} 1", name_within(id));
+    (line(uid), line(gid))
 }
 
 /// Waits for the end of a child made by `spawn`, which sends no SIGCHLD and is only seen by those who ask for it.

@@ -25,8 +25,13 @@ pub struct Spawn<'a> {
 const HIGH: i32 = 32;
 const STACK: usize = 64 * 1024;
 
+/// Descriptors that the far side may have at least, where the hard limit allows it: it needs numbers of its own, however few
+/// the embedding program has left itself.
+const LEAST: u64 = 1024;
+
 struct Job<'a> {
     spawn: &'a Spawn<'a>,
+    descriptors: (u64, u64),
     parked: [i32; 16],
     errno: i32,
 }
@@ -39,7 +44,13 @@ pub fn spawn(spawn: &Spawn<'_>) -> io::Result<OwnedFd> {
     assert!(spawn.fds.len() <= 15, "init is given at most fifteen descriptors");
     // Of a type as aligned as a stack has to be: aarch64 faults where the stack pointer is not a multiple of 16.
     let mut stack = vec![0u128; STACK / size_of::<u128>()];
-    let mut job = Job { spawn, parked: [-1; 16], errno: 0 };
+    let mut descriptors = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the call fills a local.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut descriptors) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let descriptors = (descriptors.rlim_cur.max(LEAST.min(descriptors.rlim_max)), descriptors.rlim_max);
+    let mut job = Job { spawn, descriptors, parked: [-1; 16], errno: 0 };
     let mut pidfd: i32 = -1;
     let mut args = CloneArgs {
         flags: CLONE_VM | CLONE_VFORK | CLONE_PIDFD | spawn.namespaces,
@@ -138,6 +149,8 @@ fn become_init(job: &mut Job<'_>) -> Result<(), i32> {
         // the environments of a zygote map its user.
         sys::keep_capabilities()?;
     }
+    let (soft, hard) = job.descriptors;
+    sys::setrlimit(u64::from(libc::RLIMIT_NOFILE), soft, hard)?;
     let count = job.spawn.fds.len();
     for (parked, fd) in job.parked.iter_mut().zip(job.spawn.fds) {
         *parked = sys::dup_above(fd.as_raw_fd(), HIGH)? as i32;

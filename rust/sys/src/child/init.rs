@@ -46,7 +46,7 @@ pub fn main() -> ! {
     // Above every descriptor that it may have been given.
     let signals = match sys::signalfd(1 << (SIGCHLD - 1)).and_then(|fd| sys::dup_above(fd as i32, 64)) {
         Ok(fd) => fd as i32,
-        Err(errno) => fail(CHANNEL, Section::Init, 0, errno),
+        Err(errno) => fail(CHANNEL, Section::Init, u32::MAX, errno),
     };
     let mut context = Context::new(CHANNEL, &[]);
     run_or_exit(first, Section::Init, &mut context);
