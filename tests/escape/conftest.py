@@ -182,6 +182,23 @@ def granted():
 
 
 @pytest.fixture
+def installed():
+    """Install a module for the length of a test."""
+    site = Path(next(path for path in sys.path if path.endswith("site-packages")))
+    made = []
+
+    def install(name, source):
+        path = site / f"{name}.py"
+        path.write_text(source)
+        made.append(path)
+        return name
+
+    yield install
+    for path in made:
+        path.unlink()
+
+
+@pytest.fixture
 def unchanged(canary):
     """See that everything outside is as before once all functions and hosts of a test are gone."""
     with no_stock():

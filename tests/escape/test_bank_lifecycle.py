@@ -27,11 +27,11 @@ ODD = ["an object", "a set", "bytes", "a circle", "depth", "a key", "half a pair
 
 
 @pytest.mark.bank("O47")
-@pytest.mark.parametrize("result", ODD)
-def test_a_result_that_is_not_json_is_an_error_of_its_own(attack, result):
-    error = attack(RESULT, result).error
-    assert type(error) is coldframe.PayloadError
-    assert error.error_type == "Runtime.MarshalError"
+def test_a_result_that_is_not_json_is_an_error_of_its_own(attack):
+    for result in ODD:
+        error = attack(RESULT, result).error
+        assert type(error) is coldframe.PayloadError, result
+        assert error.error_type == "Runtime.MarshalError", result
 
 
 @pytest.mark.bank("O47")
@@ -53,16 +53,14 @@ EXITS = {
 
 
 @pytest.mark.bank("O48")
-@pytest.mark.parametrize("statement", EXITS)
-def test_each_end_has_an_error_of_its_own(attack, statement):
-    kind, name, message = EXITS[statement]
-    error = attack(f"import os, sys\ndef handler(event, context):\n    {statement}\n").error
-    if kind is None:
-        assert error is None, "a child's end is nobody's"
-    else:
-        assert type(error) is kind
-        assert error.error_type == name
-        assert message in error.error_message
+def test_each_end_has_an_error_of_its_own(attack):
+    for statement, (kind, name, message) in EXITS.items():
+        error = attack(f"import os, sys\ndef handler(event, context):\n    {statement}\n").error
+        if kind is None:
+            assert error is None, "a child's end is nobody's"
+        else:
+            assert (type(error), error.error_type) == (kind, name), statement
+            assert message in error.error_message
 
 
 CRASH = """

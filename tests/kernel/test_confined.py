@@ -5,10 +5,8 @@ refuses, read-only or absent cgroups, a /proc that is partly covered, a user nam
 """
 
 import json
-import shutil
 import subprocess
 import sys
-import textwrap
 
 import pytest
 
@@ -51,15 +49,18 @@ if libc.prctl(22, 2, ctypes.byref(prog), 0, 0):
     raise OSError(ctypes.get_errno(), "no filter")
 os.execv(program[0], program)
 """
-CGROUPS = "$(grep -E ' cgroup2? ' /proc/mounts | cut -d' ' -f2)"
-
-
-def filtered(*names):
-    return [sys.executable, "-c", FILTERED, ",".join(names)]
+LOOP = "for each in $(grep -E ' cgroup2? ' /proc/mounts | cut -d' ' -f2); do {} $each; done"
+CGROUPS = {"cgroup.cpu", "cgroup.memory", "cgroup.pids", "cgroup.freeze"}
 
 
 def in_mounts_of_its_own(script, *options):
+    """Return the command that runs another one where a script has changed the mounts, for nobody else."""
     return ["unshare", *(options or ["-m"]), "sh", "-c", f'{script} && exec "$0" "$@"']
+
+
+def filtered(*names):
+    """Return the command that runs another one for which these system calls are refused."""
+    return [sys.executable, "-c", FILTERED, ",".join(names)]
 
 
 @pytest.fixture
@@ -85,10 +86,96 @@ def confined(tmp_path, monkeypatch):
 
 def doctor(command):
     """Return the exit code of `coldframe doctor` behind a command, and what it says of what is missing."""
-    done = subprocess.run(
-        [*command, sys.executable, "-m", "coldframe", "doctor", "--json"], capture_output=True, text=True, check=False
-    )
+    asked = [*command, sys.executable, "-m", "coldframe", "doctor", "--json"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=50)
     assert done.stderr == ""
-    facts = json.loads(done.stdout)
-    facts = facts.get("protections", facts) if isinstance(facts, dict) else facts
-    return done.returncode, {fact["protection"]: fact["remedy"] for fact in facts if not fact["in_force"]}
+    facts = json.loads(done.stdout)["protections"]
+    return done.returncode, {fact["protection"]: fact for fact in facts if not fact["in_force"]}
+
+
+USER_NAMESPACE = ["unshare", "--user", "--map-root-user"]
+# What it is, and what the answer has to name. None of it can be waived: without namespaces nothing is isolated.
+WITHOUT_NAMESPACES = {
+    "no privilege to make them": (
+        ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"],
+        ["root lacks CAP_SYS_ADMIN", "run as an ordinary user"],
+    ),
+    "no privilege at all": (
+        ["setpriv", "--bounding-set=-all", "--inh-caps=-all"],
+        ["root lacks CAP_CHOWN, CAP_SETGID, CAP_SETUID, CAP_SETPCAP, CAP_SYS_ADMIN"],
+    ),
+    "a container's filter": (
+        filtered("unshare", "clone", "clone3", "setns", "mount", "umount2", "pivot_root"),
+        ["allow unshare and mount in its profile"],
+    ),
+    "a filter without clone3": (filtered("clone3"), ["Function not implemented"]),
+    "a filter that refuses mounts": (
+        filtered("mount", "umount2", "pivot_root"),
+        ["mounting a file system failed", "Operation not permitted", "allow unshare and mount in its profile"],
+    ),
+    "no user namespaces": (
+        [*USER_NAMESPACE, "sh", "-c", 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" "$@"'],
+        ["No space left on device", "user.max_user_namespaces"],
+    ),
+    "a user namespace with a /proc that is partly covered": (
+        in_mounts_of_its_own("mount --bind /dev/null /proc/keys", "--user", "--map-root-user", "--mount"),
+        ["mounting a file system failed for proc at /proc", "leave /proc uncovered"],
+    ),
+    "another sandbox": (
+        ["bwrap", "--bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-user", "--unshare-pid"],
+        ["mounting a file system failed for proc at /proc", "leave /proc uncovered"],
+    ),
+}
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("limits", WITHOUT_NAMESPACES)
+def test_without_namespaces_nothing_runs_and_the_reason_is_named(confined, limits):
+    command, named = WITHOUT_NAMESPACES[limits]
+    for isolation in ("strict", "available"):
+        refused = confined(command, isolation)["refused"]
+        assert "missing: namespaces (cannot be made: " in refused
+        assert [words for words in named if words not in refused] == []
+    code, missing = doctor(command)
+    assert code == 1
+    said = f"{missing['namespaces']['detail']}; {missing['namespaces']['remedy']}"
+    assert [words for words in named if words not in said] == []
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize(
+    ("script", "named"),
+    [
+        (LOOP.format("mount -o remount,bind,ro"), "cannot be written by this user"),
+        ("umount -R /sys/fs/cgroup", "no cgroup hierarchy with the memory controller is mounted"),
+    ],
+    ids=["read-only", "none"],
+)
+def test_without_cgroups_that_can_be_written(confined, script, named):
+    command = in_mounts_of_its_own(script)
+    refused = confined(command)["refused"]
+    assert named in refused
+    assert "--cgroupns=private and a writable /sys/fs/cgroup" in refused
+    assert 'isolation="available"' in refused
+    said = confined(command, "available")
+    assert said["answer"] == "well"
+    assert set(said["missing"]) == CGROUPS
+    code, missing = doctor(command)
+    assert (code, set(missing)) == (1, CGROUPS)
+
+
+@pytest.mark.needs("root", *CGROUPS)
+@pytest.mark.parametrize(
+    "command",
+    [
+        in_mounts_of_its_own("mount --bind /dev/null /proc/keys && mount --bind -o ro /proc/sys /proc/sys"),
+        ["setpriv", "--no-new-privs"],
+        USER_NAMESPACE,
+        [*USER_NAMESPACE, "--mount", "--pid", "--fork", "--mount-proc"],
+        ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--net", "--ipc", "--uts"],
+    ],
+    ids=["a /proc that is partly covered", "no new privileges", "root of a user namespace", "and more", "namespaces"],
+)
+def test_within_other_limits_all_of_it_works(confined, command):
+    assert confined(command) == {"answer": "well", "missing": []}
+    assert doctor(command) == (0, {})

@@ -1,11 +1,11 @@
 //! What this machine and this user can give, found by looking and by trying.
 
 use std::collections::BTreeMap;
-use std::io;
 
 use rustix::process::{getgid, getuid};
 use sha2::{Digest, Sha256};
 
+use crate::caller::{self, Refusal};
 use crate::cgroup::{Controller, Layout};
 use crate::error::{Error, Result};
 use crate::posture::{Posture, Wall};
@@ -34,7 +34,7 @@ pub struct Protection {
 /// What was found.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// Whether the caller is root (of the initial user namespace, as far as can be told).
+    /// Whether the caller is root, see [`caller::is_root`].
     pub root: bool,
     /// The caller's user.
     pub uid: u32,
@@ -49,7 +49,7 @@ pub struct Facts {
     /// The walls that are built here.
     pub posture: Posture,
     kernel: (u32, u32),
-    namespaces: Result<(), String>,
+    namespaces: Result<(), Refusal>,
 }
 
 impl Facts {
@@ -72,16 +72,16 @@ impl Facts {
         if gone("freezer") {
             cgroups.forget_freezer();
         }
-        let (uid, gid) = (getuid().as_raw(), getgid().as_raw());
+        let root = caller::is_root();
         let namespaces = if gone("namespaces") {
-            Err(PRETENDED.to_owned())
+            Err(Refusal { why: PRETENDED.to_owned(), remedy: "unset COLDFRAME_PRETEND" })
         } else {
-            try_namespaces(uid, gid).map_err(|e| e.to_string())
+            caller::try_namespaces(root)
         };
         Ok(Self {
-            root: uid == 0,
-            uid,
-            gid,
+            root,
+            uid: getuid().as_raw(),
+            gid: getgid().as_raw(),
             landlock: coldframe_sys::host::landlock_abi().filter(|_| !gone("landlock")),
             cgroups,
             kernel: kernel_version(),
@@ -126,10 +126,9 @@ impl Facts {
                 self.namespaces.is_ok(),
                 match &self.namespaces {
                     Ok(()) => "user, pid, mount, network, ipc, uts, cgroup".to_owned(),
-                    Err(why) => format!("cannot be made: {why}"),
+                    Err(refusal) => format!("cannot be made: {}", refusal.why),
                 },
-                "sysctl -w user.max_user_namespaces=15000; on Ubuntu also: sysctl -w \
-                 kernel.apparmor_restrict_unprivileged_userns=0; in a container, allow unshare and mount in its profile",
+                self.namespaces.as_ref().err().map_or("", |refusal| refusal.remedy),
             ),
             protection("seccomp", self.seccomp, filter(), "use a kernel with CONFIG_SECCOMP_FILTER"),
             protection(
@@ -244,12 +243,6 @@ fn kernel_version() -> (u32, u32) {
 }
 
 fn seccomp_available() -> bool {
-    const KILL_PROCESS: u32 = 0x8000_0000;
-    const ERRNO: u32 = 0x0005_0000;
+    use crate::seccomp::emit::{ERRNO, KILL_PROCESS};
     [KILL_PROCESS, ERRNO].into_iter().all(coldframe_sys::host::seccomp_action_available)
-}
-
-/// Makes a process with every namespace and lets it end: the kernel's own answer, not a guess from its version.
-fn try_namespaces(uid: u32, gid: u32) -> io::Result<()> {
-    crate::process::probe(uid, gid)
 }

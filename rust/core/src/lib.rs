@@ -9,7 +9,9 @@
 #![forbid(unsafe_code)]
 
 pub mod alarm;
+pub mod caller;
 pub mod cgroup;
+pub mod defect;
 pub mod environment;
 pub mod error;
 pub mod eviction;
@@ -38,6 +40,11 @@ pub mod state;
 pub mod stock;
 pub mod store;
 pub mod supervisor;
+pub mod trouble;
 pub mod untold;
 pub mod wire;
 pub mod zygote;
+
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: coldframe_sys::testing::metered::Metered = coldframe_sys::testing::metered::Metered;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::function::{Function, ZygoteKey};
@@ -14,6 +14,7 @@ use crate::plan::environment::{Birth, Identity};
 use crate::plan::rootfs::{Grant, Root};
 use crate::plan::zygote::library;
 use crate::posture::Wall;
+use crate::process::name_within;
 use crate::untold::Untold;
 use crate::zygote::{Launch, Programs, Zygote};
 
@@ -185,7 +186,8 @@ impl Nursery {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let cgroup = house.groups.create(&format!("z{number}"), user)?;
         let (uid, gid) = (house.facts.uid, house.facts.gid);
-        let identity = if house.facts.root { Identity::Slot } else { Identity::Callers(uid, gid) };
+        let identity =
+            if house.facts.root { Identity::Slot } else { Identity::Callers(name_within(uid), name_within(gid)) };
         let again = plan::rootfs::aliases(&shown);
         let birth = Birth::new(
             identity,
@@ -209,19 +211,23 @@ impl Nursery {
     }
 
     /// Ends all of them, also those that were replaced. What was made ahead for them is to be given up.
-    pub fn kill(&self) {
+    pub fn kill(&self, deadline: Instant) {
         let launched = self.launched.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for zygote in launched {
-            zygote.end();
+        // All of them are on their way before the first is waited for.
+        for zygote in &launched {
+            zygote.kill();
+        }
+        for zygote in &launched {
+            zygote.end(deadline);
         }
     }
 
     /// Ends all of them, also those that were replaced, and whoever else still holds one: nothing runs in them any more.
-    pub fn end(&self) {
+    pub fn end(&self, deadline: Instant) {
         self.places.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let launched = std::mem::take(&mut *self.launched.lock().unwrap_or_else(PoisonError::into_inner));
         for zygote in &launched {
-            zygote.end();
+            zygote.end(deadline);
         }
     }
 }

@@ -2,10 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use coldframe_sys::spawn::{Spawn, spawn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
@@ -15,20 +14,22 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// New namespaces, as clone(2) names them.
 pub mod namespace {
+    use coldframe_sys::child::abi;
+
     /// Mounts.
-    pub const MOUNT: u64 = 0x0002_0000;
+    pub const MOUNT: u64 = abi::CLONE_NEWNS;
     /// The view of the cgroup tree.
-    pub const CGROUP: u64 = 0x0200_0000;
+    pub const CGROUP: u64 = abi::CLONE_NEWCGROUP;
     /// Host name.
-    pub const UTS: u64 = 0x0400_0000;
+    pub const UTS: u64 = abi::CLONE_NEWUTS;
     /// System V and POSIX message queues, semaphores, shared memory.
-    pub const IPC: u64 = 0x0800_0000;
+    pub const IPC: u64 = abi::CLONE_NEWIPC;
     /// Users and capabilities.
-    pub const USER: u64 = 0x1000_0000;
+    pub const USER: u64 = abi::CLONE_NEWUSER;
     /// Process ids.
-    pub const PID: u64 = 0x2000_0000;
+    pub const PID: u64 = abi::CLONE_NEWPID;
     /// Network.
-    pub const NETWORK: u64 = 0x4000_0000;
+    pub const NETWORK: u64 = abi::CLONE_NEWNET;
 }
 
 /// A pair of connected sockets that keep packets apart; both are closed on exec.
@@ -127,36 +128,23 @@ pub fn kill(pidfd: BorrowedFd<'_>) {
     let _ = pidfd_send_signal(pidfd, Signal::KILL);
 }
 
-/// The lines of the id maps with which an ordinary user stays who it is in a new user namespace.
-pub fn own_map(uid: u32, gid: u32) -> (String, String) {
-    (format!("{uid} {uid} 1"), format!("{gid} {gid} 1"))
+/// What an ordinary user's id, or its group's, is called in the user namespace of a zygote: the same, unless it is root in a
+/// user namespace of its own. To map 0 once more, for an environment, takes a capability that a zygote has given up
+/// (`CAP_SETFCAP`, kernel 5.12).
+pub fn name_within(id: u32) -> u32 {
+    if id == 0 { crate::plan::USER_ID } else { id }
 }
 
-/// Starts an init with every namespace and lets it end at once.
-pub fn probe(uid: u32, gid: u32) -> io::Result<()> {
-    use namespace::{CGROUP, IPC, MOUNT, NETWORK, PID, USER, UTS};
-    let (ours, theirs) = packet_pair()?;
-    let program = sealed("probe", &coldframe_sys::program::encode_init(&[], &[], &[]))?;
-    let supervisor = own_pidfd()?;
-    let executable = init_program()?;
-    let map = own_map(uid, gid);
-    let pidfd = spawn(&Spawn {
-        namespaces: USER | PID | MOUNT | NETWORK | IPC | UTS | CGROUP,
-        cgroup: None,
-        executable: executable.as_fd(),
-        fds: &[theirs.as_fd(), program.as_fd(), supervisor.as_fd()],
-        map: Some((&map.0, &map.1)),
-    })?;
-    drop(ours);
-    kill(pidfd.as_fd());
-    reap(pidfd.as_fd());
-    Ok(())
+/// The lines of the id maps of such a user namespace.
+pub fn own_map(uid: u32, gid: u32) -> (String, String) {
+    let line = |id| format!("{} {id} 1", name_within(id));
+    (line(uid), line(gid))
 }
 
 /// Waits for the end of a child made by `spawn`, which sends no SIGCHLD and is only seen by those who ask for it.
 pub fn reap(pidfd: BorrowedFd<'_>) {
     use rustix::process::{WaitId, WaitIdOptions, waitid};
     // __WALL is implied for pidfds of children without a signal only from 4.7 on with __WCLONE; rustix has no name for it.
-    let options = WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(0x4000_0000);
+    let options = WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(coldframe_sys::child::abi::__WALL as u32);
     let _ = waitid(WaitId::PidFd(pidfd), options);
 }
