@@ -144,6 +144,7 @@ def test_a_neighbour_under_attack(request, benchmark, promise, function, code):
         f"warm p99 of a neighbour of {what} / calm",
         p99(times["attacked"]) / p99(times["calm"]),
         at_most=3.0,
+        until_then=10.0,
         times=times,
         ratio_of_medians=statistics.median(times["attacked"]) / statistics.median(times["calm"]),
         longest_delay_calm_ms=max(late["calm"]) * 1e3,
