@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import living
+from conftest import SLOWNESS, living
 
 import coldframe
 
@@ -84,9 +84,9 @@ def without(make, monkeypatch):
 
 @pytest.mark.needs("cgroup.memory")
 def test_memory_ends_at_the_cap(make, without):
-    error = make(EAT, memory_mb=442).invoke(460).error
+    error = make(EAT, memory_mb=442, timeout_s=10 * SLOWNESS).invoke(460).error
     assert isinstance(error, coldframe.OutOfMemoryError)
-    assert without("memory", EAT, memory_mb=442, timeout_s=20)(460) == 460
+    assert without("memory", EAT, memory_mb=442, timeout_s=20 * SLOWNESS)(460) == 460
 
 
 @pytest.mark.needs("cgroup.pids")
