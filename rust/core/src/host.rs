@@ -70,7 +70,7 @@ impl Facts {
             cgroups.forget_unified();
         }
         if gone("freezer") {
-            cgroups.forget_freezer();
+            cgroups.forget_freezer(PRETENDED);
         }
         let root = caller::is_root();
         let namespaces = if gone("namespaces") {

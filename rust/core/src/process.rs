@@ -128,7 +128,7 @@ pub fn kill(pidfd: BorrowedFd<'_>) {
 
 /// What an ordinary user's id, or its group's, is called in the user namespace of a zygote: the same, unless it is root in a
 /// user namespace of its own. To map 0 once more, for an environment, takes a capability that a zygote has given up
-/// (CAP_SETFCAP, kernel 5.12).
+/// (`CAP_SETFCAP`, kernel 5.12).
 pub fn name_within(id: u32) -> u32 {
     if id == 0 { crate::plan::USER_ID } else { id }
 }

@@ -62,8 +62,8 @@ pub struct Layout {
     pub(super) freezer: Option<PathBuf>,
     /// The caller's directory in the version 1 hierarchy that counts processor time, where there is no version 2 tree.
     pub(super) accounts: Option<PathBuf>,
-    /// Whether nothing is to be frozen, although it could be.
-    unfrozen: bool,
+    /// Why nothing is to be frozen, although it could be.
+    unfrozen: Option<&'static str>,
     /// Whether a version 1 hierarchy has a controller, usable or not.
     legacy: bool,
     /// Why a controller cannot be used, where that is so.
@@ -207,8 +207,8 @@ impl Layout {
     }
 
     /// Behaves as if nothing could be frozen.
-    pub fn forget_freezer(&mut self) {
-        self.unfrozen = true;
+    pub fn forget_freezer(&mut self, why: &'static str) {
+        self.unfrozen = Some(why);
         self.freezer = None;
         // A tree that has no controller of ours does nothing but freeze and kill.
         if self.unified_controllers().is_empty() {
@@ -223,7 +223,7 @@ impl Layout {
 
     /// Whether environments can be frozen at all.
     pub fn can_freeze(&self) -> bool {
-        !self.unfrozen && (self.unified_writable() || self.freezer.is_some())
+        self.unfrozen.is_none() && (self.unified_writable() || self.freezer.is_some())
     }
 
     /// `unified`, `hybrid`, `legacy` or `none`, with the words that people use for them.
