@@ -6,7 +6,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: demo test test-rust test-python check check-arm64 test-arm64 fuzz bench soak peers clean
+.PHONY: demo test test-rust test-python test-user test-legacy test-vm test-vm-short check check-arm64 test-arm64 fuzz \
+	bench soak peers clean
 
 demo: $(VENV)/built
 	$(BIN)/python examples/demo.py
@@ -18,6 +19,20 @@ test-rust:
 
 test-python: $(VENV)/built
 	$(BIN)/python -m pytest
+
+# The same on other kinds of host. By root: as an ordinary user with delegated cgroups, and as if there were no version 2.
+test-user: $(VENV)/built
+	$(BIN)/python tests/ordinary.py -q tests/escape
+
+test-legacy: $(VENV)/built
+	COLDFRAME_PRETEND=-cgroup2 $(BIN)/python -m pytest -q tests/escape tests/kernel/test_cgroups.py tests/kernel/test_life.py
+
+# In an emulated machine with version 2 alone, as root and as an ordinary user: a quarter of an hour, or five minutes.
+test-vm: $(VENV)/vm
+	$(BIN)/python tests/vm/machine.py --within 1200 bash tests/vm/tests.sh $(abspath $(BIN))/python all
+
+test-vm-short: $(VENV)/vm
+	$(BIN)/python tests/vm/machine.py --within 600 bash tests/vm/tests.sh $(abspath $(BIN))/python short
 
 # What a change has to be before it is committed.
 check: $(VENV)/built
@@ -70,6 +85,10 @@ $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip maturin
 	$(BIN)/python -m pip install --quiet --group dev
+	touch $@
+
+$(VENV)/vm: $(VENV)/built
+	$(BIN)/python -m pip install --quiet --group vm
 	touch $@
 
 # The release build: a debug build warns when it is imported, and its numbers mean nothing.

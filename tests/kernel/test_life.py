@@ -14,7 +14,7 @@ from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
-from conftest import beside_environments, descendants, living, no_stock, until
+from conftest import SLOWNESS, beside_environments, descendants, living, no_stock, until
 
 import coldframe
 
@@ -172,7 +172,7 @@ def test_freezing_can_wait(make, new_host):
     assert environment.state == "ready"
     assert not frozen(environment)
     assert until(lambda: frozen(environment))
-    assert 0.25 < time.monotonic() - begun < 1
+    assert 0.25 < time.monotonic() - begun < SLOWNESS
     assert living(host)[0].state == "frozen"
     assert fn() == 2
 
@@ -431,6 +431,8 @@ def test_a_package_that_starts_threads_is_refused():
 
 @pytest.mark.parametrize("place", ["/tmp", "/opt"])
 def test_packages_may_lie_where_environments_have_something_else(place):
+    if not os.access(place, os.W_OK):
+        pytest.skip(f"{place} is read-only here")
     with tempfile.TemporaryDirectory(dir=place) as folder:
         assert in_an_interpreter_of_its_own(folder, "", (), ["extra"]) == ["1", "1"]
 

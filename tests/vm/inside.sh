@@ -12,8 +12,13 @@ for own in tmp var/tmp var/lib; do
 done
 chmod 1777 $root/tmp $root/var/tmp
 mkdir -p "$root$project"
-mount --bind /run/project "$root$project"
-umount /run/project
+# Tests write there: into site-packages, for one.
+insmod /run/project/target/vm/kernel/lib/modules/*/kernel/fs/overlayfs/overlay.ko
+mkdir /run/changes
+mount -t tmpfs tmpfs /run/changes
+mkdir /run/changes/upper /run/changes/work
+mount -t overlay -o lowerdir=/run/project,upperdir=/run/changes/upper,workdir=/run/changes/work overlay "$root$project"
+umount /run/project /run/changes
 for kept in proc sys dev run; do
     mount --rbind /$kept $root/$kept
 done

@@ -14,6 +14,7 @@ below target/vm and never installed; virtme-ng, which knows how to boot this way
 import argparse
 import itertools
 import os
+import platform
 import shlex
 import shutil
 import signal
@@ -49,6 +50,8 @@ def apt(*arguments, **options):
 
 def tools():
     """Install what boots a machine."""
+    if platform.machine() != "x86_64":
+        raise SystemExit("the emulated machine is an x86-64 one, on its like")
     missing = [package for program, package in PACKAGES.items() if not shutil.which(program, path=PATH)]
     if not missing:
         return

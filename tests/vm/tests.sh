@@ -10,8 +10,9 @@ export COLDFRAME_OWN_MACHINE=1 COLDFRAME_SLOWNESS=10 PYTHONDONTWRITEBYTECODE=1 P
 root="tests/vm tests/escape"
 user="tests/escape"
 if [ "$length" = short ]; then
-    root="tests/vm/test_layouts.py tests/escape/test_refusals.py"
-    user="tests/escape/test_refusals.py"
+    refusals=tests/escape/test_refusals.py::test_the_filter_refuses
+    root="tests/vm $refusals"
+    user="$refusals tests/escape/test_reach.py::test_no_door_of_the_kernel_is_there"
 else
     root="$root tests/kernel/test_isolation.py tests/kernel/test_life.py tests/crash/test_death.py"
 fi

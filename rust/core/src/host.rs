@@ -70,7 +70,7 @@ impl Facts {
             cgroups.forget_unified();
         }
         if gone("freezer") {
-            cgroups.forget_freezer();
+            cgroups.forget_freezer(PRETENDED);
         }
         let root = caller::is_root();
         let namespaces = if gone("namespaces") {
@@ -156,9 +156,9 @@ impl Facts {
             "cgroup.freeze",
             self.cgroups.can_freeze(),
             match (self.cgroups.unified_writable(), self.cgroups.can_freeze()) {
-                (true, _) => "version 2 freezer",
+                (true, true) => "version 2 freezer",
                 (false, true) => "version 1 freezer",
-                (false, false) => "no version 2 tree and no version 1 freezer that this user can write",
+                (_, false) => "no version 2 tree and no version 1 freezer that this user can write",
             }
             .to_owned(),
             &self.delegation(),

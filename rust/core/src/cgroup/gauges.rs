@@ -197,7 +197,7 @@ mod tests {
         }
         let place = || Place::V2(path.clone());
         let places = [(Controller::Cpu, place()), (Controller::Memory, place())].into();
-        (path.clone(), Cgroup { unified: Some(path), places, freezer: None, accounts: None })
+        (path.clone(), Cgroup { unified: Some(path), places, freezer: None, accounts: None, freezes: true })
     }
 
     #[test]

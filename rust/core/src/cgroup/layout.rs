@@ -62,6 +62,8 @@ pub struct Layout {
     pub(super) freezer: Option<PathBuf>,
     /// The caller's directory in the version 1 hierarchy that counts processor time, where there is no version 2 tree.
     pub(super) accounts: Option<PathBuf>,
+    /// Why nothing is to be frozen, although it could be.
+    unfrozen: Option<&'static str>,
     /// Whether a version 1 hierarchy has a controller, usable or not.
     legacy: bool,
     /// Why a controller cannot be used, where that is so.
@@ -205,9 +207,13 @@ impl Layout {
     }
 
     /// Behaves as if nothing could be frozen.
-    pub fn forget_freezer(&mut self) {
-        self.forget_unified();
+    pub fn forget_freezer(&mut self, why: &'static str) {
+        self.unfrozen = Some(why);
         self.freezer = None;
+        // A tree that has no controller of ours does nothing but freeze and kill.
+        if self.unified_controllers().is_empty() {
+            self.forget_unified();
+        }
     }
 
     /// Whether environments can be frozen and killed through the version 2 tree.
@@ -217,7 +223,7 @@ impl Layout {
 
     /// Whether environments can be frozen at all.
     pub fn can_freeze(&self) -> bool {
-        self.unified_writable() || self.freezer.is_some()
+        self.unfrozen.is_none() && (self.unified_writable() || self.freezer.is_some())
     }
 
     /// `unified`, `hybrid`, `legacy` or `none`, with the words that people use for them.

@@ -47,6 +47,7 @@ pub struct Groups {
     places: BTreeMap<Controller, Place>,
     freezer: Option<PathBuf>,
     accounts: Option<PathBuf>,
+    freezes: bool,
     memory: OnceLock<Option<File>>,
     spares: spares::Spares,
 }
@@ -61,6 +62,7 @@ impl Groups {
             places: BTreeMap::new(),
             freezer: None,
             accounts: None,
+            freezes: layout.can_freeze(),
             memory: OnceLock::new(),
             spares: spares::Spares::default(),
         };
@@ -121,7 +123,8 @@ impl Groups {
     /// A cgroup for one environment or zygote. `zygote` may then put children into it without any capability: the
     /// kernel wants write access to `cgroup.procs` of the target and of the common ancestor.
     pub fn create(&self, name: &str, zygote: Option<u32>) -> Result<Cgroup> {
-        let mut cgroup = Cgroup { unified: None, places: BTreeMap::new(), freezer: None, accounts: None };
+        let mut cgroup =
+            Cgroup { unified: None, places: BTreeMap::new(), freezer: None, accounts: None, freezes: self.freezes };
         cgroup.unified = self.make_unified(name, zygote)?;
         for (&controller, place) in &self.places {
             let place = match place {
@@ -211,6 +214,7 @@ pub struct Cgroup {
     places: BTreeMap<Controller, Place>,
     freezer: Option<PathBuf>,
     accounts: Option<PathBuf>,
+    freezes: bool,
 }
 
 impl Cgroup {
@@ -288,7 +292,7 @@ impl Cgroup {
 
     /// Whether this cgroup can be frozen.
     pub fn can_freeze(&self) -> bool {
-        self.unified.is_some() || self.freezer.is_some()
+        self.freezes
     }
 
     /// Its name, for errors.
