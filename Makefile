@@ -6,7 +6,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: demo test test-rust test-python test-user test-legacy test-vm test-vm-short check bench peers clean
+.PHONY: demo test test-rust test-python test-user test-legacy test-vm test-vm-short check check-arm64 test-arm64 fuzz bench soak \
+	peers clean
 
 demo: $(VENV)/built
 	$(BIN)/python examples/demo.py
@@ -42,9 +43,37 @@ check: $(VENV)/built
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest coldframe._core --ignore-disjoint-bases
 
+# What `make test` tries for a moment, for FUZZ_S seconds each and with a chance of its own: whatever reads bytes of others
+# is fed with mutated ones, and options, events and archives are whatever hypothesis thinks of.
+FUZZ_S ?= 60
+fuzz: export COLDFRAME_FUZZ_S = $(FUZZ_S)
+fuzz: export COLDFRAME_FUZZ_SEED ?= $(shell date +%s)
+fuzz: $(VENV)/built
+	@echo "COLDFRAME_FUZZ_SEED=$(COLDFRAME_FUZZ_SEED)"
+	cargo test --workspace --exclude coldframe-py --locked --quiet --lib fuzz_ -- --nocapture
+	$(BIN)/python -m pytest tests/unit --timeout 0 --hypothesis-seed $(COLDFRAME_FUZZ_SEED) -k test_properties
+
+# For the other architecture: the whole workspace compiles, and the static init runs where there is an emulator.
+# Debian has what it takes in gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user.
+ARM64 := aarch64-unknown-linux-gnu
+ARM64_CARGO = CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu" cargo
+check-arm64:
+	$(ARM64_CARGO) check --workspace --all-targets --target $(ARM64) --locked --quiet
+	if command -v qemu-aarch64; then $(ARM64_CARGO) test --package coldframe-sys --target $(ARM64) --locked --quiet; fi
+
+# The core's tests as well, but for those that want openat2, which the emulator has only from version 9.1 on, and the one
+# that measures time.
+test-arm64: check-arm64
+	$(ARM64_CARGO) test --package coldframe-core --target $(ARM64) --locked --quiet -- --skip store:: --skip patience::
+
 # A number that is broken is measured once more: what shares the machine passes, a regression stays.
 bench: $(VENV)/built
 	$(BIN)/python -m pytest benches --benchmark-only -q || $(BIN)/python -m pytest benches --benchmark-only -q --last-failed
+
+# Random faults beside twenty thousand invocations: some minutes. The tests run a thousand.
+soak: $(VENV)/built
+	COLDFRAME_SOAK=20000 $(BIN)/python -m pytest tests/crash/test_soak.py -q -s
 
 # The same work on what people would use instead; Debian has bubblewrap and runc. Writes docs/performance.md.
 peers: $(VENV)/built

@@ -1,13 +1,14 @@
 """The native core: pools of execution environments, and one supervisor that watches them all.
 
-Private: `coldframe` is the interface. Errors are raised as the classes of `coldframe.errors`, with the message alone;
-every wait releases the GIL and ends with `KeyboardInterrupt` on Ctrl-C, after killing what it waited for.
+Private: `coldframe` is the interface. Errors are raised as the classes of `coldframe.errors`, with the message alone; a
+panic is a `ColdframeError` that says that it is a defect of coldframe. Every wait releases the GIL and ends with
+`KeyboardInterrupt` on Ctrl-C, after killing what it waited for.
 """
 
 from collections.abc import Callable
 from typing import Any, Literal, TypedDict, final, type_check_only
 
-__all__ = ["EnvironmentInfo", "Function", "Host", "Outcome", "Ticket", "build_info", "doctor"]
+__all__ = ["EnvironmentInfo", "Function", "Host", "Outcome", "Ticket", "build_info", "doctor", "leftovers"]
 
 @type_check_only
 class BuildInfo(TypedDict):
@@ -27,6 +28,19 @@ class Protection(TypedDict):
     remedy: str | None
 
 @type_check_only
+class Leftover(TypedDict):
+    """What an owner of environments has left.
+
+    A dead one's is collected when the next host starts. One that lives could not end it, and goes on trying.
+    """
+
+    owner: str
+    alive: bool
+    directory: str
+    cgroups: list[str]
+    processes: list[int]
+
+@type_check_only
 class InterpreterSpec(TypedDict):
     """A Python interpreter, as `coldframe._interpreter` describes it; paths are absolute and exist.
 
@@ -44,6 +58,9 @@ def build_info() -> BuildInfo:
 
 def doctor() -> list[Protection]:
     """Return every protection with what this host gives; "strict" can be had when all are in force."""
+
+def leftovers() -> list[Leftover]:
+    """Return what owners of environments have left in this user's state directory; nothing is collected."""
 
 @final
 class Ticket:

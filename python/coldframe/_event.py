@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from json import encoder
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+from coldframe._options import shown
 from coldframe.errors import PayloadError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def encode_event(event: Any) -> bytes:  # noqa: ANN401 - any JSON
     """Return `event` as JSON, or raise `PayloadError` when it is none or too large."""
     try:
         body = "".join(_chunks(event, 0)).encode()
-    except (TypeError, ValueError, RecursionError):
+    except Exception:  # noqa: BLE001 - the caller's own types run code here
         return _to_json(event, "the event")  # which says why
     return body if len(body) <= MAX_EVENT_BYTES else _to_json(event, "the event")
 
@@ -37,7 +38,7 @@ def encode_client_context(client_context: Mapping[str, Any] | None) -> bytes | N
             f"the client context must be a mapping, as Lambda's is a JSON object, not {type(client_context).__name__}",
             error_type="InvalidRequestContentException",
         )
-    return _to_json(dict(client_context), "the client context")
+    return _to_json(client_context, "the client context", dict)
 
 
 def _fast_encoder() -> Callable[[Any, int], Iterable[str]]:
@@ -65,10 +66,11 @@ def _refuse(value: object) -> NoReturn:
 _chunks = _fast_encoder()
 
 
-def _to_json(value: Any, what: str) -> bytes:  # noqa: ANN401 - any JSON
-    """Return `value` as compact JSON in UTF-8; `what` names it in errors."""
+def _to_json(value: Any, what: str, take: Callable[[Any], Any] | None = None) -> bytes:  # noqa: ANN401 - any JSON
+    """Return `value`, or what `take` makes of it, as compact JSON in UTF-8; `what` names it in errors."""
+    cause: Exception | None = None
     try:
-        body = _encode(value).encode()
+        body = _encode(take(value) if take else value).encode()
     except RecursionError:
         why = "it is nested too deeply; flatten it"
     except UnicodeEncodeError as error:
@@ -76,9 +78,11 @@ def _to_json(value: Any, what: str) -> bytes:  # noqa: ANN401 - any JSON
         why = f"a text in it holds {bad}, half of a surrogate pair, which UTF-8 cannot express; repair the text"
     except (TypeError, ValueError) as error:
         why = f"{error}; convert it to dict, list, str, int, float, bool and None first"
+    except Exception as error:  # noqa: BLE001 - of the caller's own types, which it can be told of
+        cause, why = error, f"{shown(error)} was raised when it was read; convert it to dict, list and the like first"
     else:
         if len(body) <= MAX_EVENT_BYTES:
             return body
         why = f"it has {len(body):,} bytes of JSON and the limit is {MAX_EVENT_BYTES:,}; store it and pass its address"
         raise PayloadError(f"{what} is too large: {why}", error_type="RequestTooLargeException")
-    raise PayloadError(f"{what} is not JSON: {why}", error_type="InvalidRequestContentException")
+    raise PayloadError(f"{what} is not JSON: {why}", error_type="InvalidRequestContentException") from cause

@@ -27,6 +27,7 @@ from coldframe._options import (
     check_path,
     check_timeout,
     refuse_unfinished,
+    shown,
 )
 from coldframe.errors import ColdframeError, ConfigurationError
 
@@ -122,7 +123,7 @@ class Function:
         check_choice("packages", packages, ("inherit", "none"))
         check_choice("isolation", isolation, ("strict", "available"))
         if not isinstance(hardening, Hardening):
-            raise ConfigurationError(f"hardening must be a coldframe.Hardening, not {hardening!r}")
+            raise ConfigurationError(f"hardening must be a coldframe.Hardening, not {shown(hardening)}")
         self.handler = check_handler(handler)
         self.code = check_path("code", code)
         self.name = check_name(name, self.code)
@@ -374,16 +375,23 @@ class Function:
 
     def _surroundings(self, code: str, origin: str) -> dict[str, Any]:
         """Return what the function needs of the interpreter and its packages."""
-        interpreter = _interpreter.describe(self._runtime, self._spec["packages"])
-        preload = _preload.resolve(
-            self._preload,
-            packages=self._spec["packages"],
-            handler=self.handler,
-            code=code,
-            origin=origin,
-            layers=self._spec["layers"],
-            interpreter=interpreter,
-        )
+        try:
+            interpreter = _interpreter.describe(self._runtime, self._spec["packages"])
+            preload = _preload.resolve(
+                self._preload,
+                packages=self._spec["packages"],
+                handler=self.handler,
+                code=code,
+                origin=origin,
+                layers=self._spec["layers"],
+                interpreter=interpreter,
+            )
+        except OSError as error:
+            if isinstance(error, ColdframeError):
+                raise
+            raise ColdframeError(
+                f"function {self.name!r}: its interpreter and packages could not be looked at: {error}"
+            ) from error
         return {
             "interpreter": interpreter.spec(),
             "preload": list(preload),

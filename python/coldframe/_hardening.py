@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from coldframe._options import shown
 from coldframe.errors import ConfigurationError
 
 
@@ -26,8 +27,8 @@ class Hardening:
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
         if self.proc not in ("pid", "masked", None):
-            raise ConfigurationError(f'Hardening(proc={self.proc!r}): use "pid", "masked" or None')
+            raise ConfigurationError(f'Hardening(proc={shown(self.proc)}): use "pid", "masked" or None')
         if not isinstance(self.noexec_tmp, bool):
-            raise ConfigurationError(f"Hardening(noexec_tmp={self.noexec_tmp!r}): use True or False")
+            raise ConfigurationError(f"Hardening(noexec_tmp={shown(self.noexec_tmp)}): use True or False")
         if self.on_unclean not in ("error", "cold"):
-            raise ConfigurationError(f'Hardening(on_unclean={self.on_unclean!r}): use "error" or "cold"')
+            raise ConfigurationError(f'Hardening(on_unclean={shown(self.on_unclean)}): use "error" or "cold"')

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
 
 from coldframe import _core
-from coldframe._options import check_choice, check_span, check_whole
+from coldframe._options import check_choice, check_span, check_whole, shown
 from coldframe.errors import ColdframeError, ConfigurationError, ThrottledError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Host:
         check_span("idle_timeout_s", idle_timeout_s, "seconds")
         check_span("freeze_after_ms", freeze_after_ms, "milliseconds")
         if not isinstance(freeze, bool):
-            raise ConfigurationError(f"freeze={freeze!r}: it must be True or False")
+            raise ConfigurationError(f"freeze={shown(freeze)}: it must be True or False")
         self._settings = {
             "max_concurrency": max_concurrency,
             "max_memory_mb": max_memory_mb,
@@ -140,15 +140,19 @@ class Host:
         """Make `n` initialised environments of `function` ahead of need.
 
         Raises:
-            ConfigurationError: The function belongs to another host.
+            ConfigurationError: The function belongs to another host, or `n` is no number of environments.
             ThrottledError: There is no room for so many.
         """
+        check_whole("n", n, 0)
         if function.host is not self:
             raise ConfigurationError(
                 f"function {function.name!r} belongs to another host; make it with host=, or prewarm it on fn.host"
             )
         native = function._live()
-        self._live().prewarm(native, n)
+        try:
+            self._live().prewarm(native, n)
+        except OverflowError as error:
+            raise ConfigurationError(f"n={shown(n)}: {error}") from None
 
     def close(self) -> None:
         """Destroy every environment and end what is in flight; does nothing the second time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from coldframe import _probe
+from coldframe._options import shown
 from coldframe.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ def describe(runtime: str | os.PathLike[str], packages: Literal["inherit", "none
     nevertheless, since some of it may lie in a prefix and have to be hidden.
     """
     if not isinstance(runtime, str | os.PathLike):
-        raise ConfigurationError(f'runtime={runtime!r}: use "python" or the path of a CPython')
+        raise ConfigurationError(f'runtime={shown(runtime)}: use "python" or the path of a CPython')
     path = os.fspath(runtime)
     answer = _embedding() if path == "python" else _other(path)
     return _describe(path, answer, packages)
@@ -167,7 +169,9 @@ def _pth_lines(path: str) -> Iterator[str]:
     try:
         with open(path, "rb") as file:
             text = file.read(_LONGEST_PTH).decode("utf-8", "replace")
-    except OSError:
+    except OSError as error:
+        if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
+            raise  # what is only used up now says nothing of the file
         return
     for line in text.splitlines():
         if line.strip() and not line.startswith(("#", "import ", "import\t")) and "\0" not in line:

@@ -63,18 +63,28 @@ _RESERVED = frozenset(
     }
 )
 _LONGEST = 1e9
+_LONGEST_SHOWN = 200
 _VARIABLE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def shown(value: object) -> str:
+    """Return `value` as a message has it: not for pages, and whatever its own `__repr__` does."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - the caller's own type, or a number of too many digits
+        text = f"<{type(value).__name__} that cannot be shown>"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def check_handler(handler: str) -> str:
     """Return `handler` when it is in Lambda's notation for Python, `module.function`."""
     if not isinstance(handler, str):
-        raise ConfigurationError(f"handler must be a text like 'app.handler', not {handler!r}")
+        raise ConfigurationError(f"handler must be a text like 'app.handler', not {shown(handler)}")
     module, dot, function = handler.rpartition(".")
     if not dot or not module.strip("./") or not function or any(map(str.isspace, handler)) or "\0" in handler:
         raise ConfigurationError(
-            f"handler {handler!r} is not in Lambda's notation, module.function: "
+            f"handler {shown(handler)} is not in Lambda's notation, module.function: "
             "write the module, a dot and the function's name, like 'app.handler'"
         )
     return handler
@@ -83,10 +93,10 @@ def check_handler(handler: str) -> str:
 def check_path(what: str, path: str | os.PathLike[str]) -> str:
     """Return `path` as an absolute path; whether something is there is for the core to see."""
     if not isinstance(path, str | os.PathLike):
-        raise ConfigurationError(f"{what} must be a path, not {path!r}")
+        raise ConfigurationError(f"{what} must be a path, not {shown(path)}")
     text = os.fspath(path)
     if not isinstance(text, str) or not text or "\0" in text:
-        raise ConfigurationError(f"{what} must be a path as text, not {text!r}")
+        raise ConfigurationError(f"{what} must be a path as text, not {shown(text)}")
     return os.path.abspath(text)
 
 
@@ -96,7 +106,7 @@ def check_name(name: str | None, code: str) -> str:
         stem = os.path.basename(code).split(".")[0]
         return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-")[:64] or "function"
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ConfigurationError(f"name={name!r}: use 1 to 64 letters, digits, hyphens and underscores")
+        raise ConfigurationError(f"name={shown(name)}: use 1 to 64 letters, digits, hyphens and underscores")
     return name
 
 
@@ -105,51 +115,57 @@ def check_env(env: Mapping[str, str]) -> dict[str, str]:
     try:
         variables = dict(env)
     except (TypeError, ValueError):
-        raise ConfigurationError(f"env must map names to texts, not {env!r}") from None
+        raise ConfigurationError(f"env must map names to texts, not {shown(env)}") from None
     for name, value in variables.items():
         if not isinstance(name, str) or not isinstance(value, str):
-            raise ConfigurationError(f"env[{name!r}]={value!r}: names and values must be texts; write str(...)")
+            raise ConfigurationError(
+                f"env[{shown(name)}]={shown(value)}: names and values must be texts; write str(...)"
+            )
         if name in _RESERVED:
-            raise ConfigurationError(f"env[{name!r}]: this name is reserved by Lambda; choose another")
+            raise ConfigurationError(f"env[{shown(name)}]: this name is reserved by Lambda; choose another")
         if not _VARIABLE.fullmatch(name):
-            raise ConfigurationError(f"env[{name!r}]: a name is a letter followed by letters, digits and underscores")
+            raise ConfigurationError(
+                f"env[{shown(name)}]: a name is a letter followed by letters, digits and underscores"
+            )
         if "\0" in value or not _is_utf8(value):
-            raise ConfigurationError(f"env[{name!r}]: the value holds a NUL or half of a surrogate pair; remove it")
+            raise ConfigurationError(
+                f"env[{shown(name)}]: the value holds a NUL or half of a surrogate pair; remove it"
+            )
     return variables
 
 
 def check_layers(layers: Sequence[str | os.PathLike[str]]) -> list[str]:
     """Return the paths of the layers, in order."""
     if isinstance(layers, str | bytes | os.PathLike):
-        raise ConfigurationError(f"layers must be a list of paths; write layers=[{layers!r}]")
+        raise ConfigurationError(f"layers must be a list of paths; write layers=[{shown(layers)}]")
     try:
         return [check_path("a layer", layer) for layer in layers]
     except TypeError:
-        raise ConfigurationError(f"layers must be a list of paths, not {layers!r}") from None
+        raise ConfigurationError(f"layers must be a list of paths, not {shown(layers)}") from None
 
 
 def check_choice(name: str, value: object, choices: tuple[str | None, ...]) -> None:
     """Refuse a `value` that is none of the `choices`."""
     if not isinstance(value, str | None) or value not in choices:
-        raise ConfigurationError(f"{name}={value!r}: use {' or '.join(map(repr, choices))}")
+        raise ConfigurationError(f"{name}={shown(value)}: use {' or '.join(map(repr, choices))}")
 
 
 def check_whole(name: str, value: int, least: int) -> None:
     """Refuse a `value` that is not a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigurationError(f"{name}={value!r}: it must be a whole number from {least} up")
+        raise ConfigurationError(f"{name}={shown(value)}: it must be a whole number from {least} up")
 
 
 def check_span(name: str, value: float, unit: str) -> None:
     """Refuse a `value` that is no length of time."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LONGEST:
-        raise ConfigurationError(f"{name}={value!r}: it must be a number of {unit} from 0 up")
+        raise ConfigurationError(f"{name}={shown(value)}: it must be a number of {unit} from 0 up")
 
 
 def check_timeout(timeout_s: float) -> float:
     """Return `timeout_s` when an invocation may take so many seconds."""
     if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s <= MAX_TIMEOUT_S:
-        raise ConfigurationError(f"timeout_s={timeout_s!r}: use seconds above 0 and up to {MAX_TIMEOUT_S}")
+        raise ConfigurationError(f"timeout_s={shown(timeout_s)}: use seconds above 0 and up to {MAX_TIMEOUT_S}")
     return float(timeout_s)
 
 
@@ -165,8 +181,8 @@ def refuse_unfinished(
         raise ConfigurationError("mounts: this version of coldframe cannot mount host directories yet; leave them out")
     if provisioned_concurrency:
         raise ConfigurationError(
-            f"provisioned_concurrency={provisioned_concurrency!r}: this version of coldframe cannot keep environments "
-            "ready on its own; call host.prewarm(fn, n) ahead of need"
+            f"provisioned_concurrency={shown(provisioned_concurrency)}: this version of coldframe cannot keep "
+            "environments ready on its own; call host.prewarm(fn, n) ahead of need"
         )
 
 

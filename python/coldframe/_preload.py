@@ -12,6 +12,7 @@ import sys
 from collections import deque
 from typing import TYPE_CHECKING, Literal
 
+from coldframe._options import shown
 from coldframe._source import Source, names_in_layer
 from coldframe.errors import ConfigurationError
 
@@ -150,12 +151,12 @@ def _parents(name: str) -> Iterator[str]:
 def _explicit(preload: Sequence[str], packages: str, own: Iterable[str], interpreter: Interpreter) -> tuple[str, ...]:
     """Return the caller's own list when every name in it can be preloaded."""
     if not isinstance(preload, list | tuple) or not all(isinstance(name, str) for name in preload):
-        raise ConfigurationError(f'preload={preload!r}: use "auto" or a list of names')
+        raise ConfigurationError(f'preload={shown(preload)}: use "auto" or a list of names')
     installed = _installed(interpreter.site) if packages == "inherit" else {}
     for name in preload:
         top = name.partition(".")[0]
         if not all(part.isidentifier() and not keyword.iskeyword(part) for part in name.split(".")):
-            raise ConfigurationError(f"preload: {name!r} is not the name of a module")
+            raise ConfigurationError(f"preload: {shown(name)} is not the name of a module")
         if top in own:
             raise ConfigurationError(
                 f"preload: {name!r} is provided by the code or a layer, which no zygote may run; leave it out"

@@ -12,7 +12,7 @@ import tempfile
 import textwrap
 import time
 from collections import Counter
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -157,21 +157,45 @@ def canary():
         yield path
 
 
+@contextmanager
+def pth(text):
+    """Have a `.pth` file with this text for a while: environments see the folders that it names, a line each."""
+    site = Path(next(path for path in sys.path if path.endswith("site-packages")))
+    path = site / f"coldframe-test-{os.getpid()}.pth"
+    path.write_text(f"{text}\n")
+    try:
+        yield
+    finally:
+        path.unlink()
+
+
 @pytest.fixture
 def granted():
     """Yield a folder of the host that environments see at its own path, and that everybody outside may write."""
-    site = Path(next(path for path in sys.path if path.endswith("site-packages")))
     with tempfile.TemporaryDirectory(prefix="coldframe-granted-", dir="/var/tmp") as folder:
         os.chmod(folder, 0o777)
         canary = Path(folder, "canary")
         canary.write_text("sesame")
         canary.chmod(0o666)
-        link = site / f"{Path(folder).name}.pth"
-        link.write_text(f"{folder}\n")
-        try:
+        with pth(folder):
             yield Path(folder)
-        finally:
-            link.unlink()
+
+
+@pytest.fixture
+def installed():
+    """Install a module for the length of a test."""
+    site = Path(next(path for path in sys.path if path.endswith("site-packages")))
+    made = []
+
+    def install(name, source):
+        path = site / f"{name}.py"
+        path.write_text(source)
+        made.append(path)
+        return name
+
+    yield install
+    for path in made:
+        path.unlink()
 
 
 @pytest.fixture
@@ -184,8 +208,10 @@ def unchanged(canary):
         def changed():
             now = outside(canary.parent)
             found = {what: dict(now[what] - before[what]) for what in now if now[what] - before[what]}
-            if "listeners" in found and not any(ours(name.split()[-1]) for name in found["listeners"]):
-                del found["listeners"]  # somebody else's, who happens to share this machine
+            # Others who share this machine have sockets, too, and some that are gone again.
+            sockets = {name: 1 for name in found.pop("listeners", ()) if ours(name.split()[-1])}
+            if sockets := {name: 1 for name in sockets if name in listeners()}:
+                found["listeners"] = sockets
             if gone := before["canaries"] - now["canaries"]:
                 found["canaries that were"] = dict(gone)
             return found

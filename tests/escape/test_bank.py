@@ -17,8 +17,13 @@ EXCEPTIONS = {
 
 NO_TWIN = {
     # Files, processes, devices
+    "O06": "a description is refused before anything is made of it; other places work, as the test shows",
     # The network, the kernel, identities
+    "O24": "it is to work: a server on the environment's own loopback",
     # Resources and ends
+    "O46": "Lambda's size of a response cannot be changed; tests/lambda/test_bad_input.py has one that fits",
+    "O47": "no wall refuses such a result: that it is an error of its own is the contract",
+    "O48": "no wall ends it: that each end has an error of its own is the contract",
     # State, archives, hosts
 }
 """Cases whose attack nothing can be taken away from, or that are no attacks, with the reason."""

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import coldframe
 
 from .attacks import EVALUATE, MOUNTS_OF_ITS_OWN, plainly
+from .conftest import pth
 
 # O04: a file system mounted below a granted folder
 
@@ -135,3 +137,30 @@ def test_whoever_follows_the_path_reads_something_else(granted, swap):
     assert plainly(read) == "sesame"
     swap()
     assert plainly(read) == "elsewhere"
+
+
+# O06: places inside that nothing of the host may have; what `mounts=` will accept goes the same way
+
+DOORS = ["/proc", "/proc/self", "/sys/kernel", "/dev", "/dev/pts", "/dev/shm", "/etc", "/var", "/run", "/tmp"]
+
+
+@pytest.mark.bank("O06")
+def test_what_would_show_or_hide_something_else_is_refused(unchanged, make, without, tmp_path):
+    (tmp_path / "link").symlink_to("/etc")
+    host = without()
+    for place in [*DOORS, "../" * 20 + "etc", tmp_path / "link"]:
+        with pth(place), pytest.raises(coldframe.ConfigurationError, match="cannot be shown inside because of /"):
+            make(EVALUATE, host=host)
+    with pth("/usr/share"):
+        assert make(EVALUATE, host=host)("1") == 1
+
+
+@pytest.mark.bank("O06")
+def test_an_interpreter_in_the_kernels_files_is_refused(unchanged, make, without):
+    folder = os.open(sys.prefix, os.O_PATH)
+    try:
+        runtime = f"/proc/{os.getpid()}/fd/{folder}/bin/python"
+        with pytest.raises(coldframe.ConfigurationError, match="cannot be shown inside because of /proc"):
+            make(EVALUATE, host=without(), runtime=runtime)
+    finally:
+        os.close(folder)

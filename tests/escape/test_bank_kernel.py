@@ -106,6 +106,28 @@ def test_without_the_filter_they_can(attack, without):
     assert answers == {"keyctl": "done", "add_key": "done", "request_key": "ENOKEY"}
 
 
+LEAVE_KEY = calls({"leave": (248, 217, ["user", "coldframe-test", "sesame", 6, SESSION])})
+FIND_KEY = calls({"find": (249, 218, ["user", "coldframe-test", 0, 0])})
+
+
+def left_for_another(make, host):
+    """Return what an environment is answered that looks for a key which another one of its zygote has left."""
+    one, other = (make(CALL, name=name, host=host, isolation="available") for name in ("one", "other"))
+    assert one(LEAVE_KEY) == {"leave": "done"}
+    assert one(FIND_KEY) == {"find": "done"}
+    return other(FIND_KEY)["find"]
+
+
+@pytest.mark.bank("O29")
+def test_a_key_that_one_environment_leaves_is_not_found_by_another(make, without):
+    assert left_for_another(make, without("seccomp")) == "ENOKEY", "the second wall"
+
+
+@pytest.mark.bank("O29", twin=True)
+def test_in_a_common_keyring_it_is(make, without):
+    assert left_for_another(make, without("seccomp", "keyring")) == "done"
+
+
 # Threads and processes
 
 CLONE3 = {"clone3": (435, 435, [(bytes(32) + bytes([17]) + bytes(55)).decode(), 88])}

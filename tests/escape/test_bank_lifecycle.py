@@ -27,11 +27,11 @@ ODD = ["an object", "a set", "bytes", "a circle", "depth", "a key", "half a pair
 
 
 @pytest.mark.bank("O47")
-@pytest.mark.parametrize("result", ODD)
-def test_a_result_that_is_not_json_is_an_error_of_its_own(attack, result):
-    error = attack(RESULT, result).error
-    assert type(error) is coldframe.PayloadError
-    assert error.error_type == "Runtime.MarshalError"
+def test_a_result_that_is_not_json_is_an_error_of_its_own(attack):
+    for result in ODD:
+        error = attack(RESULT, result).error
+        assert type(error) is coldframe.PayloadError, result
+        assert error.error_type == "Runtime.MarshalError", result
 
 
 @pytest.mark.bank("O47")
@@ -53,16 +53,14 @@ EXITS = {
 
 
 @pytest.mark.bank("O48")
-@pytest.mark.parametrize("statement", EXITS)
-def test_each_end_has_an_error_of_its_own(attack, statement):
-    kind, name, message = EXITS[statement]
-    error = attack(f"import os, sys\ndef handler(event, context):\n    {statement}\n").error
-    if kind is None:
-        assert error is None, "a child's end is nobody's"
-    else:
-        assert type(error) is kind
-        assert error.error_type == name
-        assert message in error.error_message
+def test_each_end_has_an_error_of_its_own(attack):
+    for statement, (kind, name, message) in EXITS.items():
+        error = attack(f"import os, sys\ndef handler(event, context):\n    {statement}\n").error
+        if kind is None:
+            assert error is None, "a child's end is nobody's"
+        else:
+            assert (type(error), error.error_type) == (kind, name), statement
+            assert message in error.error_message
 
 
 CRASH = """
@@ -128,7 +126,7 @@ def run_on(fn):
     (environment,) = [one for one in fn.host.environments() if one.function == fn.name]
     processes = {environment.pid, *descendants(environment.pid)}
     assert len(processes) >= 3
-    time.sleep(0.3)  # the time that is looked at
+    time.sleep(0.5)  # the time that is looked at
     return [after - early for early, after in zip(before, fn(), strict=True)], processes
 
 
@@ -137,7 +135,7 @@ def run_on(fn):
 def test_a_thread_and_a_child_stand_still_while_idle_and_go_with_the_function(make, without):
     fn = make(BUSY, memory_mb=1769, host=without())
     done, processes = run_on(fn)
-    assert max(done) < 30
+    assert max(done) < 20
     fn.close()
     assert until(lambda: not processes & set(descendants()), 2)
 
@@ -147,7 +145,7 @@ def test_a_thread_and_a_child_stand_still_while_idle_and_go_with_the_function(ma
 def test_without_the_freezer_they_run_on_until_the_function_goes(make, without):
     fn = make(BUSY, memory_mb=1769, host=without("freezer"), isolation="available")
     done, processes = run_on(fn)
-    assert min(done) > 50
+    assert min(done) > 20
     fn.close()
     assert until(lambda: not processes & set(descendants()), 2)
 

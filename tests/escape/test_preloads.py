@@ -1,9 +1,6 @@
 """What a preloaded package leaves in its zygote must not be a way past the lock-down, nor a secret that is shared."""
 
 import logging
-import os
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -40,25 +37,6 @@ import ssl
 def handler(event, context):
     return ssl.RAND_bytes(16).hex()
 """
-
-
-@pytest.fixture
-def installed():
-    """Install a module for the length of a test."""
-    site = Path(next(path for path in sys.path if path.endswith("site-packages")))
-    if not os.access(site, os.W_OK):
-        pytest.skip(f"{site} is read-only here")
-    made = []
-
-    def install(name, source):
-        path = site / f"{name}.py"
-        path.write_text(source)
-        made.append(path)
-        return name
-
-    yield install
-    for path in made:
-        path.unlink()
 
 
 def test_a_thread_that_a_package_starts_after_the_fork_is_confined_too(make, installed):

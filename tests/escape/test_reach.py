@@ -6,7 +6,6 @@ import shutil
 import socket
 import stat
 import subprocess
-import sys
 import tempfile
 import uuid
 from pathlib import Path
@@ -31,21 +30,6 @@ def attack(make):
     return make(EVALUATE)
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["/etc/shadow", "/etc/hostname", "/etc/machine-id", "/root/.bashrc", "/root/.ssh", "/var/lib/coldframe", "/home"],
-)
-def test_files_of_the_host_are_not_there(attack, path):
-    assert attack(f"open({path!r}).read()") == errno.ENOENT
-
-
-def test_a_file_of_the_host_cannot_be_read_by_any_way_around(attack, tmp_path):
-    secret = tmp_path / "secret"
-    secret.write_text("sesame")
-    for way in ("", "/proc/self/root", "/proc/self/cwd/../..", "/proc/1/root", "/var/task/../..", "/dev/fd/../.."):
-        assert attack(f"open({way + str(secret)!r}).read()") in {errno.ENOENT, errno.EACCES, errno.ENOTDIR}, way
-
-
 def test_a_link_in_the_code_leads_to_the_environments_own_files(tmp_path, host):
     folder = tmp_path / "code"
     folder.mkdir()
@@ -58,37 +42,6 @@ def test_a_link_in_the_code_leads_to_the_environments_own_files(tmp_path, host):
         return  # refused, as in an archive
     with fn:
         assert fn("open('/var/task/link').read()") == errno.ENOENT
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/proc/1/environ",
-        "/proc/1/mem",
-        "/proc/1/root",
-        "/proc/1/ns/mnt",
-        "/proc/kcore",
-        "/proc/keys",
-        "/proc/kallsyms",
-        "/proc/kmsg",
-        "/proc/sysrq-trigger",
-        "/proc/sys/kernel/core_pattern",
-        "/proc/sys/user/max_user_namespaces",
-        "/proc/net/tcp",
-        "/proc/mounts/../1/environ",
-        "/sys/fs/cgroup",
-        "/sys/kernel",
-        "/dev/kmsg",
-        "/dev/mem",
-        "/dev/kvm",
-        "/dev/fuse",
-        "/dev/tty",
-        "/dev/ptmx",
-        "/dev/vda",
-    ],
-)
-def test_no_door_of_the_kernel_is_there(attack, path):
-    assert attack(f"os.open({path!r}, os.O_RDONLY)") in {errno.ENOENT, errno.ENOTDIR}
 
 
 MASKED = coldframe.Hardening(proc="masked")
@@ -114,11 +67,6 @@ def test_a_masked_proc_shows_the_machine_and_writes_nothing(make):
     assert set(eval(pids)) <= {"1", "2"}
 
 
-@pytest.mark.parametrize("path", ["/proc/self/exe", "/proc/thread-self/exe"])
-def test_the_running_program_cannot_be_rewritten(attack, path):
-    assert attack(f"open({path!r}, 'wb')") in {errno.EACCES, errno.EROFS}
-
-
 @pytest.mark.parametrize(
     "name", ["oom_score_adj", "uid_map", "gid_map", "setgroups", "attr/current", "mem", "clear_refs"]
 )
@@ -132,20 +80,6 @@ def test_the_files_of_the_own_process_cannot_be_written(attack, name):
 
 
 # Processes
-
-
-def test_processes_of_the_host_are_not_there(attack):
-    with subprocess.Popen(["sleep", "60"]) as victim:
-        try:
-            assert victim.pid > 2
-            assert attack(f"os.kill({victim.pid}, 0)") == errno.ESRCH
-            assert attack(f"os.kill({os.getpid()}, 9)") == errno.ESRCH
-            assert attack(f"os.pidfd_open({victim.pid})") == errno.ESRCH
-            assert attack(f"os.getpgid({victim.pid})") == errno.ESRCH
-            assert attack(f"os.sched_getaffinity({victim.pid})") == errno.ESRCH
-            assert victim.poll() is None
-        finally:
-            victim.kill()
 
 
 def test_a_signal_to_everybody_reaches_nobody_else(make, host):
@@ -278,17 +212,3 @@ def test_su_gives_nothing(attack):
 )
 def test_nobody_becomes_root(attack, call):
     assert attack(call) == errno.EPERM
-
-
-def test_the_interpreter_outside_can_do_all_that(tmp_path):
-    """The attacks above are real: a plain process makes the most of them."""
-    secret = tmp_path / "secret"
-    secret.write_text("sesame")
-    with subprocess.Popen(["sleep", "60"]) as victim:
-        program = (
-            f"import os\nassert open('/proc/self/root{secret}').read() == 'sesame'\n"
-            f"os.kill({victim.pid}, 9)\nassert os.listdir('/sys')\nos.open('/proc/sys/kernel/core_pattern', 0)\n"
-        )
-        done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert victim.wait(10) == -9

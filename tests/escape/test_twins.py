@@ -3,38 +3,12 @@
 COLDFRAME_PRETEND takes one protection away when a host is made; everything here is small enough to be let loose.
 """
 
-import errno
 import time
-from pathlib import Path
 
 import pytest
-from conftest import SLOWNESS, living
 
 import coldframe
 
-EAT = """
-def handler(mebibytes, context):
-    eaten = [bytes([1]) * (1 << 20) for _ in range(mebibytes)]
-    return len(eaten)
-"""
-FORK = """
-import os, signal
-def handler(most, context):
-    children = []
-    try:
-        for _ in range(most):
-            pid = os.fork()
-            if pid == 0:
-                signal.pause()
-            children.append(pid)
-        return [len(children), 0]
-    except OSError as error:
-        return [len(children), error.errno]
-    finally:
-        for pid in children:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-"""
 BURN = """
 import threading, time
 def burn():
@@ -80,25 +54,6 @@ def without(make, monkeypatch):
     yield without
     for host in hosts:
         host.close()
-
-
-@pytest.mark.needs("cgroup.memory")
-def test_memory_ends_at_the_cap(make, without):
-    error = make(EAT, memory_mb=442, timeout_s=10 * SLOWNESS).invoke(460).error
-    assert isinstance(error, coldframe.OutOfMemoryError)
-    assert without("memory", EAT, memory_mb=442, timeout_s=20 * SLOWNESS)(460) == 460
-
-
-@pytest.mark.needs("cgroup.pids")
-def test_processes_end_at_the_cap(make, without):
-    fn = make(FORK, max_processes=20, memory_mb=1769)
-    assert fn(60) == [19, errno.EAGAIN]  # the handler's own process is the twentieth
-    (environment,) = living(fn.host)
-    group = Path(environment.cgroups.get("pids") or environment.cgroups["unified"])
-    assert group.joinpath("pids.max").read_text() == "20\n"
-    # Without it RLIMIT_NPROC counts them, by user: as root, environments are different users.
-    assert without("pids", FORK, max_processes=20, memory_mb=1769)(60)[0] > 19
-    assert make(FORK, memory_mb=1769)(60) == [60, 0]
 
 
 @pytest.mark.needs("cgroup.cpu")

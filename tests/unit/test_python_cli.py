@@ -159,6 +159,22 @@ def test_doctor_as_json(run, fake):
     assert found["build"]["profile"] == "release"
 
 
+def test_doctor_lists_what_is_left(run, fake):
+    dead = {"owner": "coldframe-7-a", "alive": False, "directory": "/state/a", "cgroups": ["/sys/a"], "processes": [12]}
+    fake.leftovers = lambda: [dead, dead | {"owner": "coldframe-8-b", "alive": True, "cgroups": [], "processes": []}]
+    status, out, _ = run("doctor")
+    assert status == 0, "what is left over takes nothing away from the protections"
+    first, second = out.split("\n\n")[2:]
+    assert first.splitlines() == [
+        "coldframe-7-a has ended without closing its host; the next host collects what it left:",
+        "     directory  /state/a",
+        "     cgroup     /sys/a",
+        "     process    12",
+    ]
+    assert "coldframe-8-b lives" in second
+    assert json.loads(run("doctor", "--json")[1])["leftovers"] == fake.leftovers()
+
+
 def test_colours_are_for_terminals(coldframe):
     table = importlib.import_module("coldframe._cli.doctor").table
     assert table(lacking(), colours=True)[0].startswith("\033[32myes\033[0m")

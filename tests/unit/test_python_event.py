@@ -70,3 +70,14 @@ def test_a_client_context_is_an_object():
     for wrong in ("text", [1], {"a": {1}}):
         with pytest.raises(PayloadError, match="the client context"):
             encode_client_context(wrong)
+
+
+class Unreadable(dict):
+    def items(self):
+        raise KeyError("items")
+
+
+def test_what_cannot_be_read_is_told_with_its_reason():
+    with pytest.raises(PayloadError, match=r"the event is not JSON: KeyError\('items'\) was raised") as caught:
+        encode_event(Unreadable(a=1))
+    assert isinstance(caught.value.__cause__, KeyError)

@@ -138,6 +138,7 @@ def make_core():
     module.hosts, module.code_key, module.profile, module.busy_state = [], "key", "release", "busy"
     module.build_info = lambda: {"version": "0.1.0", "profile": module.profile, "target": "x86_64-unknown-linux-gnu"}
     module.doctor = lambda: [{"protection": "seccomp", "in_force": True, "detail": "allow-list", "remedy": None}]
+    module.leftovers = list
     module.handler = lambda event, call: event
     module.idle = lambda host: [("idle", "frozen")]
     return module

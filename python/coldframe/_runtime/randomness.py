@@ -47,7 +47,10 @@ def _numpy(module: Any) -> None:  # noqa: ANN401
 
 def _uuid(module: Any) -> None:  # noqa: ANN401
     module._last_timestamp = None  # noqa: SLF001
-    module._node = None  # noqa: SLF001
+    # A random one has the bit of groups set: no network card's does.
+    module._node = int.from_bytes(os.urandom(6), "big") | 1 << 40  # noqa: SLF001
+    # libuuid, which has once been asked, keeps its node and its clock's number where nobody reaches them.
+    module._generate_time_safe = None  # noqa: SLF001
 
 
 def _tempfile(module: Any) -> None:  # noqa: ANN401

@@ -24,6 +24,9 @@ pub enum Error {
     /// The host or the function was closed.
     #[error("{0} is closed; make a new one")]
     Closed(&'static str),
+    /// Coldframe itself is wrong: a panic, and what it said.
+    #[error("this is a defect of coldframe, not of your code; please report it: {0}")]
+    Defect(String),
     /// A kernel call failed.
     #[error("{step} failed for {subject}: {source}")]
     Kernel {

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::error::{Error, Result};
 use crate::host::Facts;
 use crate::plan::environment;
-use crate::plan::rootfs::Grant;
+use crate::plan::rootfs::{Grant, misplaced};
 use crate::random;
 use crate::spec::{Architecture, Interpreter, Spec};
 use crate::store::{Snapshot, Store};
@@ -37,15 +37,15 @@ pub struct ZygoteKey {
 }
 
 impl ZygoteKey {
-    fn of(spec: &Spec) -> Self {
-        Self {
+    fn of(spec: &Spec) -> Result<Self> {
+        Ok(Self {
             interpreter: spec.interpreter.clone(),
             preload: spec.preload.clone(),
             packages: spec.packages,
             network: spec.network,
             runtime: spec.runtime_dir.canonicalize().unwrap_or_else(|_| spec.runtime_dir.clone()),
-            directories: directories(&spec.interpreter, spec.packages),
-        }
+            directories: directories(&spec.interpreter, spec.packages)?,
+        })
     }
 
     /// Directories of installed packages that those would show, and may not.
@@ -103,7 +103,7 @@ impl Function {
         let isolation = facts.grant(spec.isolation)?;
         let code = store.code(&spec.code, Architecture::HOST)?;
         let layers = store.layers(&spec.layers, Architecture::HOST)?;
-        let zygote = ZygoteKey::of(&spec);
+        let zygote = ZygoteKey::of(&spec)?;
         let opt = layers.as_ref().map(|layers| beside_layers(&spec.interpreter, &layers.path)).transpose()?.flatten();
         let planned = environment::Function {
             opt,
@@ -163,14 +163,30 @@ impl Function {
 }
 
 /// The directories of an interpreter that `/usr` does not show, and where they really are: outer ones only.
-fn directories(interpreter: &Interpreter, packages: bool) -> Vec<Grant> {
+fn directories(interpreter: &Interpreter, packages: bool) -> Result<Vec<Grant>> {
     let site = interpreter.site.iter().map(PathBuf::from).filter(|_| packages);
     let mut all: Vec<PathBuf> = interpreter.prefixes.iter().cloned().chain(site).collect();
     all.retain(|path| path.is_dir() && !path.starts_with("/usr"));
     all.sort();
     // Sorted, whatever lies in a directory follows it.
     all.dedup_by(|inner, outer| inner.starts_with(outer));
-    all.into_iter().filter_map(|target| Some(Grant { source: target.canonicalize().ok()?, target })).collect()
+    let found = all.into_iter().filter_map(|target| Some(Grant { source: target.canonicalize().ok()?, target }));
+    found.map(|grant| granted(&interpreter.executable, grant)).collect()
+}
+
+/// The grant, unless it would show something of the host that no interpreter lives in.
+fn granted(executable: &Path, grant: Grant) -> Result<Grant> {
+    let Grant { source, target } = &grant;
+    match misplaced(target).or_else(|| misplaced(source)) {
+        None => Ok(grant),
+        Some(place) => Err(Error::Configuration(format!(
+            "{} or a .pth file of its packages wants {} ({}), which cannot be shown inside because of {place}; take it from the \
+             .pth file, or use an interpreter from another place",
+            executable.display(),
+            target.display(),
+            source.display(),
+        ))),
+    }
 }
 
 /// What of an interpreter lives under `/opt`, where the layers go, and what the layers have there.

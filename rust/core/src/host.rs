@@ -243,7 +243,6 @@ fn kernel_version() -> (u32, u32) {
 }
 
 fn seccomp_available() -> bool {
-    const KILL_PROCESS: u32 = 0x8000_0000;
-    const ERRNO: u32 = 0x0005_0000;
+    use crate::seccomp::emit::{ERRNO, KILL_PROCESS};
     [KILL_PROCESS, ERRNO].into_iter().all(coldframe_sys::host::seccomp_action_available)
 }

@@ -24,14 +24,38 @@ impl House {
     pub fn new(take: bool) -> Result<Self> {
         let facts = Facts::probe(take)?;
         let state = State::new(facts.root)?;
+        let planned = Groups::planned(&facts.cgroups, state.name());
         // Noted first: what is not on the list is never collected.
-        state.note_cgroups(&Groups::planned(&facts.cgroups, state.name()))?;
-        let groups = Groups::new(&facts.cgroups, state.name())?;
-        let house = Self { store: Store::new(state.store()), facts, state, groups };
-        if let Some(user) = house.zygote_user() {
-            house.groups.admit(user)?;
+        let noted = state.note_cgroups(&planned);
+        match noted.and_then(|()| Groups::new(&facts.cgroups, state.name())) {
+            Ok(groups) => {
+                let house = Self { store: Store::new(state.store()), facts, state, groups };
+                let admitted = house.zygote_user().map_or(Ok(()), |user| house.groups.admit(user));
+                if let Err(e) = admitted {
+                    house.clear();
+                    return Err(e);
+                }
+                Ok(house)
+            }
+            // Nothing half made stays until somebody else starts.
+            Err(e) => {
+                for path in planned {
+                    let _ = std::fs::remove_dir(path);
+                }
+                state.remove();
+                Err(e)
+            }
         }
-        Ok(house)
+    }
+
+    /// Removes what is ours, when nothing runs in it. What is left keeps its entry in our directory, by which the next start
+    /// finds it; false if there is any.
+    pub fn clear(&self) -> bool {
+        let clear = self.groups.remove();
+        if clear {
+            self.state.remove();
+        }
+        clear
     }
 
     /// As root: the host user that zygotes are.

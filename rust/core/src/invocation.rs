@@ -98,6 +98,10 @@ impl Core {
         let outcome = self.run(function, call, timeout, begun);
         call.ticket.release();
         drop(permit);
+        // What a host that has failed did to it is nothing that the handler did.
+        if !matches!(&outcome, Ok(Outcome { verdict: Verdict::Ok(_) | Verdict::Handler(_), .. })) && !self.is_closed() {
+            self.open()?;
+        }
         outcome
     }
 
@@ -294,6 +298,8 @@ fn stillborn(
         _ if environment.out_of_memory() => Verdict::Memory,
         Reply::Answer(Kind::InitError, body) => Verdict::Init(body),
         Reply::Ended(status) => Verdict::Exit(last_words(status)),
+        // It was ready, and was ended at that moment: its host or its function was closed.
+        Reply::Answer(Kind::Ready, _) if environment.cause() == Cause::Retired => Verdict::Exit(last_words(None)),
         _ => Verdict::Exit(
             "Runtime exited with error: it wrote something to its control channel that is no answer".into(),
         ),

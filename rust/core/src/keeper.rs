@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::alarm::Alarm;
+use crate::defect;
 use crate::error::{Error, Result};
 use crate::pool::Core;
 
@@ -41,7 +42,10 @@ impl Keeper {
                 let _ = coldframe_sys::host::block_signals();
                 // Of this thread alone, as Linux has it.
                 let _ = rustix::process::setpriority_process(None, NICE);
-                own.run(&core);
+                // Without it a host would go on, but never as fast as promised, and nobody would know why.
+                if let Err(defect) = defect::contain(|| own.run(&core)) {
+                    let _ = defect::contain(|| core.upgrade().inspect(|core| core.fail(&defect)));
+                }
             })
             .map_err(|e| Error::kernel("starting", "the thread that makes environments ahead", e))?;
         Ok(())

@@ -72,6 +72,24 @@ fn known(abi: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coldframe_sys::testing::headers::{assert_facts, fact};
+
+    #[test]
+    fn rights_are_those_of_the_kernels_header() {
+        let first = [EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, MAKE_CHAR, MAKE_BLOCK];
+        let names = ["EXECUTE", "WRITE_FILE", "READ_FILE", "READ_DIR", "MAKE_CHAR", "MAKE_BLOCK"];
+        let mut facts: Vec<_> =
+            names.into_iter().zip(first).map(|(name, bit)| fact(format!("LANDLOCK_ACCESS_FS_{name}"), bit)).collect();
+        facts.extend([
+            fact("2 * LANDLOCK_ACCESS_FS_MAKE_SYM - 1", FIRST),
+            fact("LANDLOCK_ACCESS_FS_REFER", REFER).since(5, 19),
+            fact("LANDLOCK_ACCESS_FS_TRUNCATE", TRUNCATE).since(6, 2),
+            fact("LANDLOCK_ACCESS_FS_IOCTL_DEV", IOCTL_DEV).since(6, 10),
+            fact("LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET", SCOPE_ABSTRACT_UNIX_SOCKET).since(6, 12),
+            fact("LANDLOCK_SCOPE_SIGNAL", SCOPE_SIGNAL).since(6, 12),
+        ]);
+        assert_facts("linux/landlock.h", &facts);
+    }
 
     #[test]
     fn without_landlock_there_is_no_ruleset() {

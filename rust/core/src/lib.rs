@@ -11,6 +11,7 @@
 pub mod alarm;
 pub mod caller;
 pub mod cgroup;
+pub mod defect;
 pub mod environment;
 pub mod error;
 pub mod eviction;
@@ -39,6 +40,11 @@ pub mod state;
 pub mod stock;
 pub mod store;
 pub mod supervisor;
+pub mod trouble;
 pub mod untold;
 pub mod wire;
 pub mod zygote;
+
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: coldframe_sys::testing::metered::Metered = coldframe_sys::testing::metered::Metered;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::function::{Function, ZygoteKey};
@@ -211,19 +211,23 @@ impl Nursery {
     }
 
     /// Ends all of them, also those that were replaced. What was made ahead for them is to be given up.
-    pub fn kill(&self) {
+    pub fn kill(&self, deadline: Instant) {
         let launched = self.launched.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for zygote in launched {
-            zygote.end();
+        // All of them are on their way before the first is waited for.
+        for zygote in &launched {
+            zygote.kill();
+        }
+        for zygote in &launched {
+            zygote.end(deadline);
         }
     }
 
     /// Ends all of them, also those that were replaced, and whoever else still holds one: nothing runs in them any more.
-    pub fn end(&self) {
+    pub fn end(&self, deadline: Instant) {
         self.places.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let launched = std::mem::take(&mut *self.launched.lock().unwrap_or_else(PoisonError::into_inner));
         for zygote in &launched {
-            zygote.end();
+            zygote.end(deadline);
         }
     }
 }

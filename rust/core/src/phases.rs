@@ -105,6 +105,20 @@ mod tests {
     }
 
     #[test]
+    fn fuzz_the_parts_are_the_whole_whatever_it_says() {
+        let seeds = [[100, 150, 20, 190].map(u64::to_le_bytes).concat(), vec![0; 40], vec![0xff; 32]];
+        coldframe_sys::testing::fuzz::fuzz(&seeds, |bytes| {
+            let said = Said::split(bytes);
+            assert_eq!(said.is_some(), bytes.len() >= 32);
+            let mut phases = Phases::default();
+            phases.initialised(100, 200, said.map(|(said, _)| said));
+            let times: Vec<u128> = phases.named().map(|(_, time)| time.as_nanos()).collect();
+            assert_eq!(times.iter().sum::<u128>(), 100, "no more and no less than the supervisor saw");
+            times.into_iter().map(u128::checked_ilog2).collect::<Vec<_>>()
+        });
+    }
+
+    #[test]
     fn what_it_says_comes_before_its_bytecode() {
         let mut ready = [1_u64, 2, 3, 4].map(u64::to_le_bytes).concat();
         ready.extend(b"code");

@@ -14,20 +14,22 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// New namespaces, as clone(2) names them.
 pub mod namespace {
+    use coldframe_sys::child::abi;
+
     /// Mounts.
-    pub const MOUNT: u64 = 0x0002_0000;
+    pub const MOUNT: u64 = abi::CLONE_NEWNS;
     /// The view of the cgroup tree.
-    pub const CGROUP: u64 = 0x0200_0000;
+    pub const CGROUP: u64 = abi::CLONE_NEWCGROUP;
     /// Host name.
-    pub const UTS: u64 = 0x0400_0000;
+    pub const UTS: u64 = abi::CLONE_NEWUTS;
     /// System V and POSIX message queues, semaphores, shared memory.
-    pub const IPC: u64 = 0x0800_0000;
+    pub const IPC: u64 = abi::CLONE_NEWIPC;
     /// Users and capabilities.
-    pub const USER: u64 = 0x1000_0000;
+    pub const USER: u64 = abi::CLONE_NEWUSER;
     /// Process ids.
-    pub const PID: u64 = 0x2000_0000;
+    pub const PID: u64 = abi::CLONE_NEWPID;
     /// Network.
-    pub const NETWORK: u64 = 0x4000_0000;
+    pub const NETWORK: u64 = abi::CLONE_NEWNET;
 }
 
 /// A pair of connected sockets that keep packets apart; both are closed on exec.
@@ -143,6 +145,6 @@ pub fn own_map(uid: u32, gid: u32) -> (String, String) {
 pub fn reap(pidfd: BorrowedFd<'_>) {
     use rustix::process::{WaitId, WaitIdOptions, waitid};
     // __WALL is implied for pidfds of children without a signal only from 4.7 on with __WCLONE; rustix has no name for it.
-    let options = WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(0x4000_0000);
+    let options = WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(coldframe_sys::child::abi::__WALL as u32);
     let _ = waitid(WaitId::PidFd(pidfd), options);
 }

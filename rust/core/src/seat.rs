@@ -131,6 +131,11 @@ impl Free {
         }
     }
 
+    /// Whether its init lives: nothing tells of the end of one that waits.
+    pub fn alive(&self) -> bool {
+        !process::readable(self.seat.pidfd.as_fd(), Duration::ZERO)
+    }
+
     /// The seat, of which only the end is wanted.
     pub fn give_up(self) -> Seat {
         self.seat

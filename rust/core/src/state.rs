@@ -8,11 +8,14 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::cgroup;
 use crate::error::{Error, Result};
 use crate::{process, random};
 
@@ -23,6 +26,12 @@ pub const UIDS: u32 = 4096;
 const BLOCKS: u32 = 32_768;
 /// All of them.
 pub const USERS: std::ops::Range<u32> = FIRST_UID..FIRST_UID + BLOCKS * UIDS;
+/// The list of what a living owner could not end.
+const STUCK: &str = "stuck";
+/// How often a directory is made anew that somebody has taken for a dead one's, between its making and its locking.
+const CLAIMS: usize = 8;
+/// How long a start waits at most for the end of what the dead have left; the rest is for the next one.
+const COLLECTING: Duration = Duration::from_secs(2);
 
 /// The directory of this owner.
 #[derive(Debug)]
@@ -30,7 +39,7 @@ pub struct State {
     directory: PathBuf,
     name: String,
     first_uid: u32,
-    _lock: File,
+    lock: Mutex<Option<File>>,
     _uids: Option<OwnedFd>,
 }
 
@@ -45,15 +54,11 @@ impl State {
         private(&owners)?;
         collect(&owners);
         let (name, directory, lock) = claim(&owners)?;
-        for (name, mode) in [("store", 0o755), ("root", 0o755)] {
-            let path = directory.join(name);
-            DirBuilder::new().mode(mode).create(&path).map_err(|e| failed("making a directory", &path, e))?;
-            // The caller's umask may have taken something away.
-            fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode))
-                .map_err(|e| failed("setting the mode of", &path, e))?;
-        }
-        let (uids, first_uid) = if root { users()? } else { (None, 0) };
-        Ok(Self { directory, name, first_uid, _lock: lock, _uids: uids })
+        let furnished = furnish(&directory).and_then(|()| if root { users() } else { Ok((None, 0)) });
+        let (uids, first_uid) = furnished.inspect_err(|_| {
+            let _ = fs::remove_dir_all(&directory);
+        })?;
+        Ok(Self { directory, name, first_uid, lock: Mutex::new(Some(lock)), _uids: uids })
     }
 
     /// The name of everything that this owner makes elsewhere.
@@ -81,6 +86,17 @@ impl State {
         let file = self.directory.join("cgroups");
         let text = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join("\n");
         fs::write(&file, text).map_err(|e| failed("writing", &file, e))
+    }
+
+    /// Notes what could not be ended, for [`leftovers`]. A note that cannot be written is only missed there.
+    pub fn note_stuck<'a>(&self, paths: impl IntoIterator<Item = &'a PathBuf>) {
+        let text = paths.into_iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join("\n");
+        let _ = fs::write(self.directory.join(STUCK), text);
+    }
+
+    /// In a forked copy of the process: the lock is the parent's, and is not to outlive it here.
+    pub fn let_go(&self) {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Removes everything.
@@ -128,15 +144,39 @@ fn private(path: &Path) -> Result<()> {
 
 /// Makes a directory whose lock is held before anybody can see it under its name.
 fn claim(owners: &Path) -> Result<(String, PathBuf, File)> {
-    let name = format!("coldframe-{}-{}", std::process::id(), random::hex(8));
-    let hidden = owners.join(format!(".{name}"));
-    private(&hidden)?;
+    let mut last = Ok(());
+    for _ in 0..CLAIMS {
+        let name = format!("coldframe-{}-{}", std::process::id(), random::hex(8));
+        let hidden = owners.join(format!(".{name}"));
+        match try_claim(&hidden, &owners.join(&name)) {
+            Ok(file) => return Ok((name.clone(), owners.join(name), file)),
+            // Once more: another's start may have come between the making of it and the lock, and collected it.
+            Err(e) => last = Err(e),
+        }
+        let _ = fs::remove_dir_all(&hidden);
+    }
+    last.and_then(|()| Err(failed("making", owners, io::ErrorKind::AlreadyExists.into())))
+}
+
+fn try_claim(hidden: &Path, path: &Path) -> Result<File> {
+    private(hidden)?;
     let lock = hidden.join("lock");
     let file = File::create(&lock).map_err(|e| failed("making", &lock, e))?;
     file.try_lock().map_err(|e| failed("locking", &lock, e.into()))?;
-    let path = owners.join(&name);
-    fs::rename(&hidden, &path).map_err(|e| failed("making", &path, e))?;
-    Ok((name, path, file))
+    fs::rename(hidden, path).map_err(|e| failed("making", path, e))?;
+    Ok(file)
+}
+
+/// Makes what is in an owner's directory.
+fn furnish(directory: &Path) -> Result<()> {
+    for (name, mode) in [("store", 0o755), ("root", 0o755)] {
+        let path = directory.join(name);
+        DirBuilder::new().mode(mode).create(&path).map_err(|e| failed("making a directory", &path, e))?;
+        // The caller's umask may have taken something away.
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode))
+            .map_err(|e| failed("setting the mode of", &path, e))?;
+    }
+    Ok(())
 }
 
 /// Takes a block of users that no other owner of this network namespace has, wherever that keeps its state: the kernel
@@ -155,30 +195,77 @@ fn users() -> Result<(Option<OwnedFd>, u32)> {
     Err(Error::HostCapability(format!("all {BLOCKS} blocks of host users are in use; close some hosts")))
 }
 
-fn dead(owners: &Path) -> Vec<(PathBuf, File)> {
-    let Ok(entries) = fs::read_dir(owners) else { return Vec::new() };
+/// The directories of owners, living or dead; hidden ones are of those that have not got theirs yet.
+fn owned(owners: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(owners).into_iter().flatten().flatten();
+    let ours = |name: &str| name.strip_prefix('.').unwrap_or(name).starts_with("coldframe-");
+    entries.filter(|entry| ours(&entry.file_name().to_string_lossy())).map(|entry| entry.path()).collect()
+}
+
+/// Those whose owners are dead, with their locks.
+fn dead(owners: &Path) -> Vec<(PathBuf, Option<File>)> {
     let mut found = Vec::new();
-    for entry in entries.flatten() {
-        if !entry.file_name().to_string_lossy().starts_with("coldframe-") {
-            continue;
-        }
-        let Ok(lock) = File::options().write(true).open(entry.path().join("lock")) else { continue };
-        if lock.try_lock().is_ok() {
-            found.push((entry.path(), lock));
+    for path in owned(owners) {
+        match File::options().write(true).open(path.join("lock")) {
+            Ok(lock) if lock.try_lock().is_ok() => found.push((path, Some(lock))),
+            // Killed before it had made its lock: empty. One that lives will make another directory.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && is_hidden(&path) => drop(fs::remove_dir(&path)),
+            // Its removal was begun.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => found.push((path, None)),
+            _ => {}
         }
     }
     found
 }
 
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+/// What is left of an owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    /// Its name, with the process id that it had.
+    pub owner: String,
+    /// Whether it lives: then it could not end what is left, and goes on trying.
+    pub alive: bool,
+    /// Its directory.
+    pub directory: PathBuf,
+    /// Cgroups that are still there.
+    pub cgroups: Vec<PathBuf>,
+    /// Processes in them, by their ids on this host.
+    pub processes: Vec<i32>,
+}
+
+/// What dead owners have left, and what living ones could not end. Nothing is collected, nor made.
+pub fn leftovers() -> Vec<Leftover> {
+    let Ok(base) = base(rustix::process::getuid().is_root()) else { return Vec::new() };
+    owned(&base.join("owners")).into_iter().filter_map(leftover).collect()
+}
+
+fn leftover(directory: PathBuf) -> Option<Leftover> {
+    let owner = directory.file_name()?.to_string_lossy().trim_start_matches('.').to_owned();
+    // Shared, and let go at once: another that looks is told the same. A living one has it alone.
+    let alive = File::open(directory.join("lock")).is_ok_and(|lock| lock.try_lock_shared().is_err());
+    let listed = fs::read_to_string(directory.join(if alive { STUCK } else { "cgroups" })).unwrap_or_default();
+    let cgroups: Vec<PathBuf> = listed.lines().map(PathBuf::from).filter(|path| path.exists()).collect();
+    if alive && cgroups.is_empty() {
+        return None;
+    }
+    let processes = cgroup::processes_below(cgroups.iter().cloned()).into_iter().map(|(pid, _)| pid).collect();
+    Some(Leftover { owner, alive, directory, cgroups, processes })
+}
+
 /// Removes what dead owners left; what cannot be removed now is there the next time.
 fn collect(owners: &Path) {
+    let deadline = Instant::now() + COLLECTING;
     for (path, _lock) in dead(owners) {
         let listed = fs::read_to_string(path.join("cgroups")).unwrap_or_default();
         let name = path.file_name().unwrap_or_default();
         // Only what carries the dead owner's own name is touched, whatever the list says.
         let groups = listed.lines().map(Path::new).filter(|group| group.file_name() == Some(name));
         // Each of them, whatever becomes of the others.
-        let left = groups.filter(|group| !end_cgroup(group)).count();
+        let left = groups.filter(|group| !end_cgroup(group, deadline)).count();
         if left == 0 {
             let _ = fs::remove_dir_all(&path);
         }
@@ -186,7 +273,7 @@ fn collect(owners: &Path) {
 }
 
 /// Kills what is in a cgroup and below it, and removes both. True when nothing is left.
-fn end_cgroup(path: &Path) -> bool {
+fn end_cgroup(path: &Path, deadline: Instant) -> bool {
     let write = |path: PathBuf, text: &str| {
         File::options().write(true).open(path).and_then(|mut file| file.write_all(text.as_bytes()))
     };
@@ -198,21 +285,21 @@ fn end_cgroup(path: &Path) -> bool {
     for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
         // What the version 1 freezer stopped takes no signal until it goes on.
         let _ = write(entry.path().join("freezer.state"), "THAWED");
-        end_cgroup(&entry.path());
+        end_cgroup(&entry.path(), deadline);
     }
     // The killed are gone in moments; what takes longer is left for the next start.
-    for _ in 0..50 {
+    let deadline = deadline.min(Instant::now() + Duration::from_millis(100));
+    loop {
         match fs::remove_dir(path) {
-            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) => {
+            Err(e) if e.raw_os_error() == Some(Errno::BUSY.raw_os_error()) && Instant::now() < deadline => {
                 if one_by_one {
                     kill_each(path); // those that were forked meanwhile
                 }
-                std::thread::sleep(std::time::Duration::from_millis(2));
+                std::thread::sleep(Duration::from_millis(2));
             }
             result => return result.is_ok() || !path.exists(),
         }
     }
-    false
 }
 
 /// Kills the processes of a version 1 cgroup, where the kernel has no order for all of them. Mostly they are dying with their
@@ -226,5 +313,33 @@ fn kill_each(path: &Path) {
         if processes().lines().any(|again| again == line) {
             process::kill(pidfd.as_fd());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_dead_left_is_collected_at_every_stage_of_its_making_and_removal() {
+        let owners = std::env::temp_dir().join(format!("coldframe-owners-{}", std::process::id()));
+        private(&owners).expect("a directory");
+        let (name, path, lock) = claim(&owners).expect("an owner");
+        let (_, locked, living) = claim(&owners).expect("another");
+        drop(lock);
+        let (unlocked, born) = (owners.join("coldframe-1-half-removed"), owners.join(".coldframe-1-half-made"));
+        let (named, others) = (owners.join(".coldframe-1-empty"), owners.join("notes"));
+        for directory in [&unlocked, &born, &named, &others] {
+            fs::create_dir(directory).expect("a directory");
+        }
+        fs::write(born.join("lock"), "").expect("a lock that nobody holds");
+        fs::create_dir(unlocked.join("store")).expect("what was not removed yet");
+        collect(&owners);
+        assert!([path, unlocked, born, named].iter().all(|gone| !gone.exists()), "{name} is dead, and so are they");
+        assert!(locked.exists() && others.exists());
+        drop(living);
+        collect(&owners);
+        assert!(!locked.exists());
+        fs::remove_dir_all(&owners).expect("removed");
     }
 }

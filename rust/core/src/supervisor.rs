@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use crate::alarm::Alarm;
+use crate::defect;
 use crate::environment::{Cause, Environment};
 use crate::error::{Error, Result};
 use crate::pool::Core;
@@ -21,6 +23,8 @@ pub struct Supervisor {
     alarm: Alarm,
     inner: Mutex<Inner>,
     buried: Condvar,
+    /// Whether something has been killed of which the end was not seen yet.
+    dying: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +40,8 @@ struct Inner {
     next: u64,
     thread: Option<ThreadId>,
     stop: bool,
+    /// Whether the thread is no more, and nobody is buried.
+    gone: bool,
 }
 
 #[derive(Debug)]
@@ -43,6 +49,7 @@ struct Grave {
     environment: Arc<Environment>,
     /// How long to wait when it cannot be closed this time.
     patience: Duration,
+    dug: Instant,
 }
 
 /// What happens at a deadline.
@@ -66,6 +73,10 @@ const LONGEST_RETRY: Duration = Duration::from_secs(1);
 /// For how long the dead of a host that closes wait for the others: the end of a cgroup takes the kernel a look at what all
 /// those that live still have.
 const WAKE: Duration = Duration::from_secs(1);
+/// After which time what does not end, or cannot be buried, is reported: the kernel takes moments, also under a fork bomb.
+const OVERDUE: Duration = Duration::from_secs(5);
+/// How often the thread goes on after a panic, to see off what it has killed.
+const LIVES: usize = 4;
 
 impl Supervisor {
     /// A supervisor that does not run yet.
@@ -76,6 +87,7 @@ impl Supervisor {
             alarm: Alarm::new().map_err(failed)?,
             inner: Mutex::default(),
             buried: Condvar::new(),
+            dying: AtomicBool::new(false),
         };
         epoll::add(&supervisor.epoll, &supervisor.alarm, EventData::new_u64(ALARM), EventFlags::IN).map_err(failed)?;
         Ok(supervisor)
@@ -90,15 +102,16 @@ impl Supervisor {
                 // The embedding program's signals are for its own threads.
                 let _ = coldframe_sys::host::block_signals();
                 own.lock().thread = Some(std::thread::current().id());
-                own.run(&core);
+                own.live(&core);
             })
             .map_err(|e| Error::kernel("starting", "the supervisor's thread", e))?;
         Ok(())
     }
 
     /// Watches an environment until it is dead and buried.
-    pub fn watch(&self, environment: &Arc<Environment>) -> Result<()> {
+    pub fn watch(self: &Arc<Self>, environment: &Arc<Environment>) -> Result<()> {
         let failed = |e: rustix::io::Errno| Error::kernel("watching", environment.id(), e);
+        environment.watched_by(Arc::downgrade(self));
         let id = environment.number();
         self.lock().watched.insert(id, Arc::clone(environment));
         let alarm = environment
@@ -146,6 +159,13 @@ impl Supervisor {
         self.alarm.no_later_than(Instant::now() + GRACE);
     }
 
+    /// Has the thread look later whether one that has just been killed is gone.
+    pub fn expect_an_end(&self) {
+        if !self.dying.swap(true, Ordering::AcqRel) {
+            self.alarm.no_later_than(Instant::now() + OVERDUE);
+        }
+    }
+
     /// Whether the calling thread is the supervisor's own.
     pub fn is_this_thread(&self) -> bool {
         self.lock().thread == Some(std::thread::current().id())
@@ -164,13 +184,13 @@ impl Supervisor {
     /// Waits until every environment is buried; false when that takes too long.
     pub fn wait_for_burials(&self, within: Duration) -> bool {
         let inner = self.lock();
-        let (_inner, timeout) = self
+        let (inner, timeout) = self
             .buried
             .wait_timeout_while(inner, within, |inner| {
-                inner.burying || !inner.watched.is_empty() || !inner.graves.is_empty()
+                !inner.gone && (inner.burying || !inner.watched.is_empty() || !inner.graves.is_empty())
             })
             .unwrap_or_else(PoisonError::into_inner);
-        !timeout.timed_out()
+        !timeout.timed_out() && !inner.gone
     }
 
     /// Ends the thread.
@@ -183,8 +203,23 @@ impl Supervisor {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self, core: &Weak<Core>) {
+    /// Runs until it is told to stop. Nobody else keeps deadlines: after a panic the host has an end, its environments are
+    /// killed, and this only sees them off.
+    fn live(&self, core: &Weak<Core>) {
+        let mut sound = true;
+        for _ in 0..LIVES {
+            let Err(defect) = defect::contain(|| self.run(core, sound)) else { return };
+            sound = false;
+            let _ = defect::contain(|| core.upgrade().inspect(|core| core.fail(&defect)));
+        }
+        self.lock().gone = true;
+        self.buried.notify_all();
+    }
+
+    fn run(&self, core: &Weak<Core>, sound: bool) {
         let mut events = Vec::with_capacity(64);
+        let mut patrol = None;
+        self.lock().burying = false;
         while !self.lock().stop {
             events.clear();
             // An interruption is as good as an alarm: everything is looked at again.
@@ -201,9 +236,27 @@ impl Supervisor {
             }
             self.bury(core);
             let Some(core) = core.upgrade() else { return };
-            let idle = core.retire_idle(Instant::now());
-            [idle, self.next()].into_iter().flatten().for_each(|at| self.alarm.no_later_than(at));
+            let now = Instant::now();
+            self.patrol(&core, &mut patrol, now);
+            let idle = if sound { core.retire_idle(now) } else { None };
+            [idle, self.next(), patrol].into_iter().flatten().for_each(|at| self.alarm.no_later_than(at));
         }
+    }
+
+    /// Looks from time to time, as long as something has been killed and is not gone, whether that takes too long.
+    fn patrol(&self, core: &Core, next: &mut Option<Instant>, now: Instant) {
+        if next.is_none_or(|at| now < at) {
+            *next = next.or_else(|| self.dying.load(Ordering::Acquire).then(|| now + OVERDUE));
+            return;
+        }
+        // First: what is killed from now on is noted anew.
+        self.dying.store(false, Ordering::Release);
+        let mut dying = self.living();
+        dying.retain(|environment| environment.was_killed());
+        for environment in dying.iter().filter(|environment| environment.outlives_its_kill(OVERDUE)) {
+            core.report_stuck(environment);
+        }
+        *next = (!dying.is_empty()).then(|| now + OVERDUE);
     }
 
     /// When there is something to do next.
@@ -232,10 +285,11 @@ impl Supervisor {
         }
         let mut inner = self.lock();
         let Some(environment) = inner.watched.remove(&id) else { return };
-        let grave = Grave { environment: Arc::clone(&environment), patience: RETRY };
+        let dug = Instant::now();
+        let grave = Grave { environment: Arc::clone(&environment), patience: RETRY, dug };
         let core = core.upgrade();
         let wait = if core.as_ref().is_some_and(|core| core.is_closed()) { WAKE } else { Duration::ZERO };
-        inner.graves.insert((Instant::now() + wait, id), grave);
+        inner.graves.insert((dug + wait, id), grave);
         drop(inner);
         let _ = epoll::delete(&self.epoll, environment.pidfd());
         if let Some(alarm) = environment.alarm() {
@@ -272,11 +326,16 @@ impl Supervisor {
         let due = std::mem::replace(&mut inner.graves, later);
         inner.burying = true;
         drop(inner);
-        for ((_, id), Grave { environment, patience }) in due {
-            let removed = core.upgrade().map_or_else(|| environment.remove_cgroup(), |core| core.bury(&environment));
-            if !removed {
-                let next = Grave { environment, patience: (patience * 2).min(LONGEST_RETRY) };
-                self.lock().graves.insert((Instant::now() + patience, id), next);
+        for ((_, id), Grave { environment, patience, dug }) in due {
+            let owner = core.upgrade();
+            let removed = owner.as_ref().map_or_else(|| environment.remove_cgroup(), |core| core.bury(&environment));
+            let now = Instant::now();
+            if removed {
+                owner.inspect(|core| core.forget_stuck(&environment));
+            } else {
+                owner.filter(|_| now.duration_since(dug) > OVERDUE).inspect(|core| core.report_stuck(&environment));
+                let next = Grave { environment, patience: (patience * 2).min(LONGEST_RETRY), dug };
+                self.lock().graves.insert((now + patience, id), next);
             }
         }
         self.lock().burying = false;

@@ -208,7 +208,49 @@ impl Incoming {
 mod tests {
     use super::*;
     use crate::process::packet_pair;
+    use coldframe_sys::testing::fuzz::fuzz;
+    use coldframe_sys::testing::metered::peak;
     use std::os::fd::AsFd;
+
+    /// Packets of any bytes and lengths: each begins with its length (u16).
+    #[test]
+    fn fuzz_packets_bring_no_more_than_was_sent_and_allowed() {
+        const MOST: usize = 1000;
+        let framed = |packets: &[Vec<u8>]| {
+            let frame = |packet: &Vec<u8>| [&(packet.len() as u16).to_le_bytes()[..], packet].concat();
+            packets.iter().flat_map(frame).collect::<Vec<u8>>()
+        };
+        let seeds = [
+            framed(&[packet(13, 3, 7, b"one")]),
+            framed(&[packet(14, 9, 7, b"one"), b"two".to_vec(), b"six".to_vec()]),
+            framed(&[packet(13, 4, 6, b"st"), b"al".to_vec(), packet(11, 2, 7, b"ok"), packet(12, 0, 7, b"")]),
+            framed(&[packet(15, 1000, 7, &[5; 999]), vec![5]]),
+        ];
+        fuzz(&seeds, |mut bytes| {
+            let (mut incoming, mut sent, mut fate) = (Incoming::new(7, 6, MOST), 0, Vec::new());
+            while let Some((length, rest)) = bytes.split_first_chunk() {
+                let (packet, rest) = rest.split_at(rest.len().min(u16::from_le_bytes(*length).into()));
+                bytes = rest;
+                sent += packet.len();
+                let (arrival, memory) = peak(|| incoming.take(packet));
+                assert!(memory <= 2 * sent.min(MOST) + 64, "{memory} bytes taken for {sent} that were sent");
+                match arrival {
+                    Some(Arrival::Message(kind, body)) => {
+                        assert!(body.len() <= MOST && body.len() + HEADER <= sent && kind as u8 > 10);
+                        fate.push(kind as usize);
+                        sent = 0;
+                    }
+                    Some(Arrival::Rubbish(why)) => {
+                        fate.push(why.len());
+                        break;
+                    }
+                    Some(other) => panic!("{other:?} comes from a socket alone"),
+                    None => fate.push(0),
+                }
+            }
+            fate
+        });
+    }
 
     fn buffer() -> Vec<u8> {
         vec![0; PACKET]

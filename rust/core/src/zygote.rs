@@ -24,6 +24,8 @@ use crate::stock::Stock;
 
 /// How long an interpreter and its packages may take to start.
 const START: Duration = Duration::from_secs(60);
+/// How long the end of all that was forked from one may take.
+const END: Duration = Duration::from_secs(10);
 
 /// The descriptors that all zygotes of a process share.
 #[derive(Debug)]
@@ -164,8 +166,12 @@ impl Zygote {
         let _ = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut bytes));
         let text = String::from_utf8_lossy(&bytes);
         let from = text.char_indices().rev().nth(2000).map_or(0, |(at, _)| at);
-        let why =
-            if text.is_empty() { error.map_or("it ended".into(), |e| e.to_string()) } else { text[from..].to_owned() };
+        // Killed, most often: the next invocation starts another.
+        if text.is_empty() {
+            let source = error.unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
+            return Error::kernel("starting", "a zygote, which ended, or said nothing, before it served", source);
+        }
+        let why = &text[from..];
         Error::HostCapability(format!("the interpreter could not be started in its sandbox: {why}"))
     }
 
@@ -218,25 +224,32 @@ impl Zygote {
 }
 
 impl Zygote {
-    /// Ends it, and with it every environment that was forked from it.
-    pub fn end(&self) {
+    /// Ends it, and with it every environment that was forked from it, and waits for that until then.
+    pub fn end(&self, deadline: Instant) {
+        self.kill();
         // A forked copy of the embedding process has no say over it.
         if std::process::id() != self.owner || self.ended.swap(true, Ordering::AcqRel) {
             return;
         }
-        let _ = self.cgroup.kill();
-        process::kill(self.pidfd.as_fd());
         // One that will not die is left to the next start.
-        if self.ends_within(Duration::from_secs(10)) {
+        if self.ends_within(deadline.saturating_duration_since(Instant::now())) {
             process::reap(self.pidfd.as_fd());
+            let _ = self.cgroup.remove_within(Duration::from_secs(2));
         }
-        let _ = self.cgroup.remove_within(Duration::from_secs(2));
+    }
+
+    /// Has it end, without waiting for that.
+    pub fn kill(&self) {
+        if std::process::id() == self.owner && !self.ended.load(Ordering::Acquire) {
+            let _ = self.cgroup.kill();
+            process::kill(self.pidfd.as_fd());
+        }
     }
 }
 
 impl Drop for Zygote {
     fn drop(&mut self) {
-        self.end();
+        self.end(Instant::now() + END);
     }
 }
 

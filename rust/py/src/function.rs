@@ -11,6 +11,7 @@ use coldframe_core::report::Verdict;
 use pyo3::exceptions::{PyRecursionError, PyValueError};
 use pyo3::prelude::*;
 
+use crate::border::border;
 use crate::errors::to_python;
 use crate::news;
 use crate::outcome::Outcome;
@@ -59,8 +60,10 @@ impl Function {
         ticket: Option<&Bound<'_, Ticket>>,
         wait: bool,
     ) -> PyResult<Outcome> {
-        let ticket = ticket.map_or_else(Arc::default, |ticket| Arc::clone(&ticket.get().0));
-        self.run(py, event, timeout_s, client_context, &ticket, wait, true).map(Outcome)
+        border(|| {
+            let ticket = ticket.map_or_else(Arc::default, |ticket| Arc::clone(&ticket.get().0));
+            self.run(py, event, timeout_s, client_context, &ticket, wait, true).map(Outcome)
+        })
     }
 
     /// What `decode` makes of the payload, as text; the outcome where there is none, or none that it takes.
@@ -73,15 +76,8 @@ impl Function {
         timeout_s: Option<f64>,
         client_context: Option<&[u8]>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let outcome = self.run(
-            py,
-            event,
-            timeout_s,
-            client_context,
-            &coldframe_core::invocation::Ticket::default(),
-            false,
-            false,
-        )?;
+        let ticket = coldframe_core::invocation::Ticket::default();
+        let outcome = border(|| self.run(py, event, timeout_s, client_context, &ticket, false, false))?;
         if let Verdict::Ok(payload) = &outcome.verdict
             && let Ok(text) = std::str::from_utf8(payload)
         {
@@ -102,12 +98,11 @@ impl Function {
         &self.function.code.key
     }
 
-    fn close(&self, py: Python<'_>) {
-        py.detach(|| {
-            if let Some(core) = self.core.upgrade() {
-                core.close_function(&self.function);
-            }
-        });
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        border(|| {
+            py.detach(|| self.core.upgrade().inspect(|core| core.close_function(&self.function)));
+            Ok(())
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use coldframe_core::stock::Most;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
+use crate::border::border;
 use crate::environment::EnvironmentInfo;
 use crate::errors::to_python;
 use crate::function::{Function, interruptible};
@@ -52,54 +53,64 @@ impl Host {
             freeze_after: duration("freeze_after_ms", freeze_after_ms / 1000.0)?,
             take: cgroup == Some("take"),
         };
-        let core = py.detach(|| Core::new(options)).map_err(to_python)?;
+        let core = border(|| py.detach(|| Core::new(options)).map_err(to_python))?;
         Ok(Self { core: Mutex::new(Some(core)) })
     }
 
     #[pyo3(signature = (**given))]
     fn function(&self, py: Python<'_>, given: Option<&Bound<'_, PyDict>>) -> PyResult<Function> {
-        let core = self.core()?;
-        let spec = match given {
-            Some(given) => spec::from_keywords(given)?,
-            None => spec::from_keywords(&PyDict::new(py))?,
-        };
-        let function = py.detach(|| core.function(spec)).map_err(to_python)?;
-        Ok(Function { core: Arc::downgrade(&core), function })
+        border(|| {
+            let core = self.core()?;
+            let spec = match given {
+                Some(given) => spec::from_keywords(given)?,
+                None => spec::from_keywords(&PyDict::new(py))?,
+            };
+            let function = py.detach(|| core.function(spec)).map_err(to_python)?;
+            Ok(Function { core: Arc::downgrade(&core), function })
+        })
     }
 
     fn prewarm(&self, py: Python<'_>, function: &Bound<'_, Function>, n: usize) -> PyResult<()> {
-        let core = self.core()?;
-        let function = Arc::clone(&function.get().function);
-        let result = interruptible(py, |interrupted| core.prewarm(&function, n, interrupted));
-        news::tell(py, &core);
-        result
+        border(|| {
+            let core = self.core()?;
+            let function = Arc::clone(&function.get().function);
+            let result = interruptible(py, |interrupted| core.prewarm(&function, n, interrupted));
+            news::tell(py, &core);
+            result
+        })
     }
 
     fn environments(&self) -> PyResult<Vec<EnvironmentInfo>> {
-        Ok(self.core()?.environments().iter().map(|environment| EnvironmentInfo::of(environment)).collect())
+        border(|| Ok(self.core()?.environments().iter().map(|environment| EnvironmentInfo::of(environment)).collect()))
     }
 
     #[getter]
-    fn parked(&self) -> usize {
-        self.lock().as_ref().map_or(0, |core| core.parked())
+    fn parked(&self) -> PyResult<usize> {
+        border(|| Ok(self.lock().as_ref().map_or(0, |core| core.parked())))
     }
 
     fn wait_for_stock(&self, py: Python<'_>, within_s: f64) -> PyResult<bool> {
-        let core = self.core()?;
-        Ok(py.detach(|| core.wait_for_stock(Duration::try_from_secs_f64(within_s).unwrap_or_default())))
+        border(|| {
+            let core = self.core()?;
+            Ok(py.detach(|| core.wait_for_stock(Duration::try_from_secs_f64(within_s).unwrap_or_default())))
+        })
     }
 
     #[pyo3(signature = (most, seats = None))]
     fn park_at_most(&self, most: Option<usize>, seats: Option<usize>) -> PyResult<()> {
-        let all = Most::default();
-        let most = Most { parked: most.unwrap_or(all.parked), seats: seats.unwrap_or(all.seats), ..all };
-        self.core()?.make_ahead_at_most(most);
-        Ok(())
+        border(|| {
+            let all = Most::default();
+            let most = Most { parked: most.unwrap_or(all.parked), seats: seats.unwrap_or(all.seats), ..all };
+            self.core()?.make_ahead_at_most(most);
+            Ok(())
+        })
     }
 
     fn reclaim_after(&self, rest_s: f64) -> PyResult<()> {
-        self.core()?.reclaim_after(duration("rest_s", rest_s)?);
-        Ok(())
+        border(|| {
+            self.core()?.reclaim_after(duration("rest_s", rest_s)?);
+            Ok(())
+        })
     }
 
     #[getter]
@@ -108,25 +119,36 @@ impl Host {
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let core = self.lock().take();
-        let Some(core) = core else { return Ok(()) };
-        let clean = py.detach(|| core.close());
-        news::tell(py, &core);
-        if clean {
-            return Ok(());
-        }
-        Err(to_python(Error::kernel(
-            "closing",
-            "the host: an environment would not die within ten seconds; the next host collects what is left",
-            std::io::Error::from(std::io::ErrorKind::TimedOut),
-        )))
+        border(|| {
+            let core = self.lock().take();
+            let Some(core) = core else { return Ok(()) };
+            let clean = py.detach(|| core.close());
+            news::tell(py, &core);
+            if clean { Ok(()) } else { Err(not_closed(&core)) }
+        })
     }
 
     /// In a forked child: lets go of everything without touching it.
     fn forget(&self) {
         // Nothing of it is ours here: neither the environments nor the thread that watched them exist in this process.
-        std::mem::forget(self.lock().take());
+        let core = self.lock().take();
+        if let Some(core) = &core {
+            core.disown();
+        }
+        std::mem::forget(core);
     }
+}
+
+/// Why a host could not be closed, and what it leaves.
+fn not_closed(core: &Core) -> PyErr {
+    let (cgroups, processes) = core.left();
+    let cgroups: Vec<String> = cgroups.iter().map(|path| path.display().to_string()).collect();
+    let subject = format!(
+        "the host: an environment would not die within ten seconds; left are the processes {processes:?} and the cgroups \
+         [{}]; the next host collects them when they can be ended",
+        cgroups.join(", ")
+    );
+    to_python(Error::kernel("closing", subject, std::io::Error::from(std::io::ErrorKind::TimedOut)))
 }
 
 fn duration(name: &str, seconds: f64) -> PyResult<Duration> {
@@ -136,7 +158,7 @@ fn duration(name: &str, seconds: f64) -> PyResult<Duration> {
 
 #[pyfunction]
 pub fn doctor(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
-    let facts = py.detach(|| Facts::probe(false)).map_err(to_python)?;
+    let facts = border(|| py.detach(|| Facts::probe(false)).map_err(to_python))?;
     let list = PyList::empty(py);
     for protection in facts.protections() {
         let entry = PyDict::new(py);
@@ -144,6 +166,23 @@ pub fn doctor(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
         entry.set_item("in_force", protection.in_force)?;
         entry.set_item("detail", protection.detail)?;
         entry.set_item("remedy", protection.remedy)?;
+        list.append(entry)?;
+    }
+    Ok(list)
+}
+
+#[pyfunction]
+pub fn leftovers(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
+    let found = border(|| Ok(py.detach(coldframe_core::state::leftovers)))?;
+    let list = PyList::empty(py);
+    let text = |path: &std::path::Path| path.display().to_string();
+    for leftover in found {
+        let entry = PyDict::new(py);
+        entry.set_item("owner", leftover.owner)?;
+        entry.set_item("alive", leftover.alive)?;
+        entry.set_item("directory", text(&leftover.directory))?;
+        entry.set_item("cgroups", leftover.cgroups.iter().map(|path| text(path)).collect::<Vec<_>>())?;
+        entry.set_item("processes", leftover.processes)?;
         list.append(entry)?;
     }
     Ok(list)

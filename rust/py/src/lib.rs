@@ -3,6 +3,7 @@
 // PyO3 takes arguments by value where Python hands over references, and exported names are documented in `_core.pyi`.
 #![allow(clippy::needless_pass_by_value, clippy::unused_self, missing_docs)]
 
+mod border;
 mod environment;
 mod errors;
 mod function;
@@ -21,7 +22,7 @@ mod _core {
     #[pymodule_export]
     use super::function::Function;
     #[pymodule_export]
-    use super::host::{Host, doctor};
+    use super::host::{Host, doctor, leftovers};
     #[pymodule_export]
     use super::outcome::Outcome;
     #[pymodule_export]

@@ -4,6 +4,8 @@ use coldframe_core::report::{Outcome as Core, Start, Verdict};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
+use crate::border::border;
+
 #[pyclass(frozen, module = "coldframe._core")]
 pub struct Outcome(pub Core);
 
@@ -35,8 +37,8 @@ impl Outcome {
     }
 
     #[getter]
-    fn error<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
-        self.0.verdict.error(&self.0.request_id).map(|error| PyBytes::new(py, &error))
+    fn error<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        border(|| Ok(self.0.verdict.error(&self.0.request_id).map(|error| PyBytes::new(py, &error))))
     }
 
     #[getter]
@@ -45,8 +47,8 @@ impl Outcome {
     }
 
     #[getter]
-    fn log(&self) -> String {
-        self.0.log()
+    fn log(&self) -> PyResult<String> {
+        border(|| Ok(self.0.log()))
     }
 
     #[getter]

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 
+use crate::border::border;
+
 #[pyclass(frozen, module = "coldframe._core")]
 #[derive(Default)]
 pub struct Ticket(pub Arc<coldframe_core::invocation::Ticket>);
@@ -15,7 +17,10 @@ impl Ticket {
         Self::default()
     }
 
-    fn cancel(&self, py: Python<'_>) {
-        py.detach(|| self.0.cancel());
+    fn cancel(&self, py: Python<'_>) -> PyResult<()> {
+        border(|| {
+            py.detach(|| self.0.cancel());
+            Ok(())
+        })
     }
 }

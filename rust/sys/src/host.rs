@@ -3,16 +3,17 @@
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
+use crate::child::abi;
+
 /// The Landlock version that this kernel offers (kernel 5.13 on), or `None`.
 pub fn landlock_abi() -> Option<u32> {
-    const LANDLOCK_CREATE_RULESET_VERSION: usize = 1;
     // SAFETY: a version query takes a null pointer and a size of zero; no memory is passed.
     let answer = unsafe {
         libc::syscall(
             libc::SYS_landlock_create_ruleset,
             std::ptr::null::<u8>(),
             0usize,
-            LANDLOCK_CREATE_RULESET_VERSION,
+            abi::LANDLOCK_CREATE_RULESET_VERSION,
         )
     };
     u32::try_from(answer).ok().filter(|&abi| abi > 0)
@@ -20,15 +21,16 @@ pub fn landlock_abi() -> Option<u32> {
 
 /// Whether filters may answer with this action.
 pub fn seccomp_action_available(action: u32) -> bool {
-    const SECCOMP_GET_ACTION_AVAIL: usize = 2;
     // SAFETY: the pointer is to a local of the size that the operation reads.
-    unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0usize, &raw const action) == 0 }
+    unsafe { libc::syscall(libc::SYS_seccomp, abi::SECCOMP_GET_ACTION_AVAIL, 0usize, &raw const action) == 0 }
 }
+
+/// Kernel 6.16; newer than C libraries' headers.
+const SO_PASSRIGHTS: libc::c_int = 83;
 
 /// Lets nobody send descriptors to this socket (kernel 6.16; false where the kernel cannot): what is sent is closed by
 /// whoever receives it, and closing may block.
 pub fn refuse_descriptors(socket: BorrowedFd<'_>) -> bool {
-    const SO_PASSRIGHTS: libc::c_int = 83;
     let no: libc::c_int = 0;
     let size = size_of_val(&no) as libc::socklen_t;
     // SAFETY: the value is a local of the size that is given.
@@ -44,4 +46,15 @@ pub fn block_signals() -> io::Result<()> {
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut())
     };
     if failed == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(failed)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SO_PASSRIGHTS;
+    use crate::testing::headers::{assert_facts, fact};
+
+    #[test]
+    fn the_socket_option_is_the_kernels() {
+        assert_facts("asm/socket.h", &[fact("SO_PASSRIGHTS", SO_PASSRIGHTS).since(6, 16)]);
+    }
 }

@@ -6,6 +6,8 @@ pub mod child;
 pub mod host;
 pub mod program;
 pub mod spawn;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 /// The static init program (see `child::init`).
 pub static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));

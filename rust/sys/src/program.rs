@@ -277,6 +277,48 @@ pub fn encode_request(flags: u64, park: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::child::op::Steps;
+    use crate::testing::fuzz::fuzz;
+
+    /// Takes steps as whoever runs them does, in every order in which arguments can be taken.
+    #[test]
+    fn fuzz_no_step_leads_beyond_its_program() {
+        let steps = [
+            Step::Mount { source: "a".into(), target: "/b".into(), kind: "c".into(), flags: 7, data: "d=1".into() },
+            Step::MakeFile { path: "/etc/x".into(), mode: 0o644, content: b"one\ntwo\0".to_vec() },
+            Step::LandlockBegin { fs: u64::MAX, net: 0, scoped: 3, size: 24 },
+            Step::Exec { path: "/bin/x".into(), argv: vec!["x".into(), "y".into()], envp: vec!["A=b".into()] },
+            Step::Sync,
+        ];
+        let seeds = [encode(&steps), encode(&steps[1..2]), encode_init(&steps, &steps[3..4], &steps[4..])];
+        fuzz(&seeds, |program| {
+            let mut fate = Vec::new();
+            for numbers in 0..4 {
+                let (mut steps, mut taken) = (Steps::new(program), 0);
+                while let Some(step) = steps.take() {
+                    let Ok((code, mut args)) = step else {
+                        fate.push(u16::MAX);
+                        break;
+                    };
+                    assert_eq!(Code::from_number(code as u16), Some(code));
+                    fate.push(code as u16);
+                    let mut held = 8 * (0..numbers).map_while(|_| args.number()).count();
+                    while let Some(text) = args.string() {
+                        // SAFETY: `CStr` ends in a NUL, and the program that it lies in is borrowed.
+                        held += unsafe { std::ffi::CStr::from_ptr(text.as_ptr().cast()) }.to_bytes_with_nul().len();
+                    }
+                    let rest = args.bytes();
+                    assert!(!rest.contains(&0), "what holds a NUL is a string");
+                    taken += HEADER + held + rest.len();
+                    assert!(taken <= program.len(), "{taken} of {}", program.len());
+                }
+            }
+            for part in crate::child::init::parts(program).into_iter().flatten() {
+                assert!(part.len() + 12 <= program.len());
+                fate.push(part.len() as u16);
+            }
+            fate
+        });
+    }
 
     #[test]
     fn what_is_written_is_what_is_read() {

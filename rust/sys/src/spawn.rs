@@ -3,7 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use crate::child::fork::{CLONE_INTO_CGROUP, CloneArgs};
+use crate::child::abi::{CLONE_INTO_CGROUP, CLONE_PIDFD, CLONE_VFORK, CLONE_VM, O_CLOEXEC, O_RDWR, O_WRONLY};
+use crate::child::fork::CloneArgs;
 use crate::child::syscall as sys;
 
 /// How the init program is to be started.
@@ -24,8 +25,13 @@ pub struct Spawn<'a> {
 const HIGH: i32 = 32;
 const STACK: usize = 64 * 1024;
 
+/// Descriptors that the far side may have at least, where the hard limit allows it: it needs numbers of its own, however few
+/// the embedding program has left itself.
+const LEAST: u64 = 1024;
+
 struct Job<'a> {
     spawn: &'a Spawn<'a>,
+    descriptors: (u64, u64),
     parked: [i32; 16],
     errno: i32,
 }
@@ -36,12 +42,18 @@ struct Job<'a> {
 /// is copied; it runs on a stack of its own and calls nothing but the kernel.
 pub fn spawn(spawn: &Spawn<'_>) -> io::Result<OwnedFd> {
     assert!(spawn.fds.len() <= 15, "init is given at most fifteen descriptors");
-    let mut stack = vec![0u8; STACK];
-    let mut job = Job { spawn, parked: [-1; 16], errno: 0 };
+    // Of a type as aligned as a stack has to be: aarch64 faults where the stack pointer is not a multiple of 16.
+    let mut stack = vec![0u128; STACK / size_of::<u128>()];
+    let mut descriptors = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the call fills a local.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut descriptors) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let descriptors = (descriptors.rlim_cur.max(LEAST.min(descriptors.rlim_max)), descriptors.rlim_max);
+    let mut job = Job { spawn, descriptors, parked: [-1; 16], errno: 0 };
     let mut pidfd: i32 = -1;
-    let base = libc::CLONE_VM as u64 | libc::CLONE_VFORK as u64 | libc::CLONE_PIDFD as u64;
     let mut args = CloneArgs {
-        flags: base | spawn.namespaces,
+        flags: CLONE_VM | CLONE_VFORK | CLONE_PIDFD | spawn.namespaces,
         pidfd: &raw mut pidfd as u64,
         exit_signal: 0,
         stack: stack.as_mut_ptr() as u64,
@@ -137,13 +149,15 @@ fn become_init(job: &mut Job<'_>) -> Result<(), i32> {
         // the environments of a zygote map its user.
         sys::keep_capabilities()?;
     }
+    let (soft, hard) = job.descriptors;
+    sys::setrlimit(u64::from(libc::RLIMIT_NOFILE), soft, hard)?;
     let count = job.spawn.fds.len();
     for (parked, fd) in job.parked.iter_mut().zip(job.spawn.fds) {
         *parked = sys::dup_above(fd.as_raw_fd(), HIGH)? as i32;
     }
     let executable = sys::dup_above(job.spawn.executable.as_raw_fd(), HIGH)? as i32;
     // Nothing of what the embedding program reads and prints.
-    let null = sys::open(sys::CStr::new(b"/dev/null\0").ok_or(libc::EINVAL)?, 2, 0)? as i32;
+    let null = sys::open(sys::CStr::new(b"/dev/null\0").ok_or(libc::EINVAL)?, O_RDWR, 0)? as i32;
     let null = sys::dup_above(null, HIGH)? as i32;
     for number in 0..3 {
         sys::dup3(null, number, 0)?;
@@ -152,7 +166,7 @@ fn become_init(job: &mut Job<'_>) -> Result<(), i32> {
         sys::dup3(parked, number, 0)?;
     }
     let own = 3 + count as i32;
-    sys::dup3(executable, own, 0o2_000_000)?;
+    sys::dup3(executable, own, O_CLOEXEC)?;
     sys::close_from(own as u32 + 1)?;
     for signal in 1..=64 {
         let _ = sys::signal(signal, sys::SIG_DFL);
@@ -161,8 +175,7 @@ fn become_init(job: &mut Job<'_>) -> Result<(), i32> {
 }
 
 fn write_proc(path: &'static [u8], content: &[u8]) -> Result<(), i32> {
-    const WRITE: u32 = 0o1 | 0o2_000_000;
-    let fd = sys::open(sys::CStr::new(path).ok_or(libc::EINVAL)?, WRITE, 0)? as i32;
+    let fd = sys::open(sys::CStr::new(path).ok_or(libc::EINVAL)?, O_WRONLY | O_CLOEXEC, 0)? as i32;
     let answer = sys::write(fd, content);
     let _ = sys::close(fd);
     answer.map(|_| ())

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
@@ -87,13 +87,13 @@ impl Layout {
         for line in mounts.lines() {
             let Some(mount) = Mount::parse(line) else { continue };
             if mount.kind == "cgroup2" && layout.unified.is_none() {
-                layout.unified = own_path(own, str::is_empty).map(|path| above_leaf(mount.below(path)));
+                layout.unified = own_path(own, str::is_empty).and_then(|path| mount.below(path)).map(above_leaf);
             }
             if mount.kind == "cgroup" {
                 let path = |name: &str| {
                     let listed = mount.options.split(',').any(|option| option == name);
                     let own = own_path(own, |controllers| controllers.split(',').any(|c| c == name));
-                    own.filter(|_| listed).map(|path| mount.below(path))
+                    own.filter(|_| listed).and_then(|path| mount.below(path))
                 };
                 for controller in Controller::ALL {
                     if let Some(path) = path(controller.name()) {
@@ -361,11 +361,15 @@ impl<'a> Mount<'a> {
         Some(Self { root, point, kind, options: back.nth(1)? })
     }
 
-    /// Where the cgroup with this path in `/proc/self/cgroup` appears.
-    fn below(&self, path: &str) -> PathBuf {
+    /// Where the cgroup with this path in `/proc/self/cgroup` appears. Nowhere if the path climbs: it does for who has left
+    /// the part of the tree that its cgroup namespace shows.
+    fn below(&self, path: &str) -> Option<PathBuf> {
         let path = Path::new(path).strip_prefix(self.root).unwrap_or(Path::new(path));
+        if path.components().any(|part| part == Component::ParentDir) {
+            return None;
+        }
         // By its components, so that the root of the mount gets no slash at its end.
-        Path::new(self.point).join(path.strip_prefix("/").unwrap_or(path)).components().collect()
+        Some(Path::new(self.point).join(path.strip_prefix("/").unwrap_or(path)).components().collect())
     }
 }
 
@@ -377,6 +381,39 @@ mod tests {
                           38 31 0:35 / /sys/fs/cgroup/freezer rw - cgroup cgroup rw,freezer\n\
                           41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
 
+    /// What is mounted, a bar, and the caller's own cgroups.
+    #[test]
+    fn fuzz_the_callers_cgroups_are_below_what_is_mounted() {
+        let real = ["/proc/self/mountinfo", "/proc/self/cgroup"].map(|file| fs::read_to_string(file).expect("a file"));
+        let seeds = [
+            format!("{HYBRID}|4:memory:/a/b\n6:freezer:/\n0::/user\n"),
+            "1 2 0:3 /docker/x /sys/fs/cgroup ro - cgroup2 cgroup rw|0::/docker/x/y\n".into(),
+            "1 2 0:3 / /sys/fs/cgroup ro - cgroup2 cgroup rw|0::/../../beside\n".into(),
+            real.join("|"),
+        ];
+        coldframe_sys::testing::fuzz::fuzz(&seeds.map(String::into_bytes), |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let (mounts, own) = text.split_once('|').unwrap_or((&text, ""));
+            let layout = Layout::from(mounts, own, false);
+            let points: Vec<&str> =
+                mounts.lines().filter_map(|line| Mount::parse(line).map(|mount| mount.point)).collect();
+            let homes = layout.homes.values().filter_map(|home| match home {
+                Home::Legacy(path) => Some(path),
+                Home::Unified => None,
+            });
+            for path in homes.chain(&layout.unified).chain(&layout.freezer) {
+                let climbs = |path: &Path| path.components().any(|part| part.as_os_str() == "..");
+                let below =
+                    points.iter().any(|point| path.starts_with(point) && (climbs(point.as_ref()) || !climbs(path)));
+                assert!(below, "{path:?} is below none of {points:?}");
+            }
+            for controller in Controller::ALL {
+                assert_ne!(layout.homes.contains_key(&controller), layout.missing(controller).is_some());
+            }
+            (layout.describe(), layout.homes.len(), layout.unified.is_some(), layout.freezer.is_some())
+        });
+    }
+
     #[test]
     fn controllers_and_the_unified_tree_are_found_by_their_mounts() {
         let layout = Layout::from(HYBRID, "4:memory:/a/b\n6:freezer:/\n0::/user\n", false);
@@ -387,8 +424,9 @@ mod tests {
     #[test]
     fn a_mount_that_shows_a_subtree_is_seen_through() {
         let mount = Mount::parse("1 2 0:3 /docker/x /sys/fs/cgroup ro - cgroup2 cgroup rw").expect("a mount");
-        assert_eq!(mount.below("/docker/x/y"), Path::new("/sys/fs/cgroup/y"));
-        assert_eq!(mount.below("/docker/x").as_os_str(), "/sys/fs/cgroup");
+        assert_eq!(mount.below("/docker/x/y"), Some("/sys/fs/cgroup/y".into()));
+        assert_eq!(mount.below("/docker/x").expect("it is there").as_os_str(), "/sys/fs/cgroup");
+        assert_eq!(mount.below("/docker/x/../z"), None);
     }
 
     #[test]

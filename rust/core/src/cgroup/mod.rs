@@ -84,6 +84,9 @@ impl Groups {
                     make(&path)?;
                     if controller == Controller::Memory {
                         v1::forbid_swap(&path)?;
+                        // Here too: the first cap of the host switches the counting on, in the kernel's code, and the last one
+                        // to go off.
+                        v1::limit_sockets(&path)?;
                     }
                     Place::V1(path)
                 }
@@ -125,7 +128,13 @@ impl Groups {
         cgroup.unified = self.make_unified(name, zygote)?;
         for (&controller, place) in &self.places {
             let place = match place {
-                Place::V1(path) => Place::V1(below(path, name)?),
+                Place::V1(path) => {
+                    let path = below(path, name)?;
+                    if controller == Controller::Memory {
+                        v1::limit_sockets(&path)?;
+                    }
+                    Place::V1(path)
+                }
                 Place::V2(path) => Place::V2(path.join(name)),
             };
             cgroup.places.insert(controller, place);
@@ -182,6 +191,14 @@ impl Groups {
     /// Kills every process of every cgroup below, as [`Cgroup::kill`] does.
     pub fn kill(&self) -> bool {
         self.unified.as_ref().is_some_and(|path| write(&path.join("cgroup.kill"), "1").is_ok())
+    }
+
+    /// The cgroups that are left below, or of the own ones if there are none below, and the processes in them.
+    pub fn left(&self) -> (Vec<PathBuf>, Vec<i32>) {
+        let own: Vec<PathBuf> = self.paths().into_iter().filter(|path| path.exists()).collect();
+        let below: Vec<PathBuf> = own.iter().flat_map(|path| children(path)).collect();
+        let processes = processes_below(own.iter().cloned()).into_iter().map(|(pid, _)| pid).collect();
+        (if below.is_empty() { own } else { below }, processes)
     }
 
     /// Removes what [`Groups::new`] made; the cgroups below have to be gone. False if something is left.
@@ -321,6 +338,16 @@ impl Cgroup {
         }
     }
 
+    /// The processes in it and below it, each with the directory in which it is.
+    pub fn inside(&self) -> Vec<(i32, PathBuf)> {
+        processes_below(self.paths().into_values())
+    }
+
+    /// Cgroups below it, which are nobody's that knows of it.
+    pub fn below(&self) -> Vec<PathBuf> {
+        self.paths().values().flat_map(|path| children(path)).collect()
+    }
+
     /// Removes the directories, waiting for the killed to be gone.
     pub fn remove_within(&self, time: Duration) -> io::Result<()> {
         let deadline = std::time::Instant::now() + time;
@@ -336,6 +363,27 @@ impl Cgroup {
     pub fn remove(&self) -> io::Result<()> {
         remove_all(self.paths().into_values())
     }
+}
+
+/// The processes of these cgroups and of all below them, each once with the first directory that has it.
+pub fn processes_below(cgroups: impl IntoIterator<Item = PathBuf>) -> Vec<(i32, PathBuf)> {
+    let mut found = BTreeMap::new();
+    for cgroup in cgroups {
+        let text = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+        for pid in text.lines().filter_map(|line| line.parse().ok()) {
+            found.entry(pid).or_insert_with(|| cgroup.clone());
+        }
+        for (pid, at) in processes_below(children(&cgroup)) {
+            found.entry(pid).or_insert(at);
+        }
+    }
+    found.into_iter().collect()
+}
+
+/// The cgroups right below one.
+fn children(cgroup: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(cgroup).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
 }
 
 /// Removes cgroups, as many as can be; the first error.

@@ -26,6 +26,17 @@ pub(super) fn forbid_swap(path: &Path) -> Result<()> {
     write(&path.join("memory.swappiness"), "0")
 }
 
+/// What sockets of TCP and UDP may hold in their buffers.
+const SOCKETS: u64 = 16 << 20;
+
+/// Caps what version 1 counts apart from memory, and does not count at all where it has no cap: without it, those who write
+/// into connections of their own loopback take memory that no limit sees, up to what all of the host's sockets may have.
+/// Who reaches it waits for room and is not killed.
+pub(super) fn limit_sockets(path: &Path) -> Result<()> {
+    let file = path.join("memory.kmem.tcp.limit_in_bytes");
+    if file.exists() { write(&file, &SOCKETS.to_string()) } else { Ok(()) }
+}
+
 pub(super) fn weigh_cpu(path: &Path, vcpus: f64) -> Result<()> {
     let shares = (1024.0 * vcpus).clamp(2.0, 262_144.0) as u64;
     write(&path.join("cpu.shares"), &shares.to_string())

@@ -5,7 +5,7 @@ mod talk;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::net::{SendFlags, send};
@@ -21,6 +21,7 @@ use crate::phases::Phases;
 use crate::process;
 use crate::random;
 use crate::seat::{Lost, Seat};
+use crate::supervisor::Supervisor;
 use crate::zygote::Zygote;
 
 /// Answers that follow one another within this time may be a burst,
@@ -107,6 +108,10 @@ pub struct Environment {
     function: Arc<Function>,
     state: AtomicU8,
     cause: AtomicU8,
+    /// When it was first killed.
+    killed: OnceLock<Instant>,
+    /// Who is to see that a kill ends it.
+    supervisor: OnceLock<Weak<Supervisor>>,
     stopped: AtomicBool,
     /// Whether its quota is in force.
     settled: AtomicBool,
@@ -190,6 +195,8 @@ impl Environment {
             function: Arc::clone(function),
             state: AtomicU8::new(state as u8),
             cause: AtomicU8::new(Cause::None as u8),
+            killed: OnceLock::new(),
+            supervisor: OnceLock::new(),
             stopped: AtomicBool::new(false),
             settled: AtomicBool::new(false),
             counted: AtomicBool::new(false),
@@ -263,6 +270,26 @@ impl Environment {
             Ok(())
         });
         process::kill(self.pidfd.as_fd());
+        if self.killed.set(Instant::now()).is_ok()
+            && let Some(supervisor) = self.supervisor.get().and_then(Weak::upgrade)
+        {
+            supervisor.expect_an_end();
+        }
+    }
+
+    /// From now on it is watched, until it is buried.
+    pub fn watched_by(&self, supervisor: Weak<Supervisor>) {
+        let _ = self.supervisor.set(supervisor);
+    }
+
+    /// Whether it was killed so long ago, and still is.
+    pub fn outlives_its_kill(&self, by: Duration) -> bool {
+        !self.ended() && self.killed.get().is_some_and(|killed| killed.elapsed() >= by)
+    }
+
+    /// Whether it was killed.
+    pub fn was_killed(&self) -> bool {
+        self.killed.get().is_some()
     }
 
     /// Waits for its end when it has been killed; false if that takes longer than it may.

@@ -403,6 +403,9 @@ fn enforce(abi: u32, noexec_tmp: bool) -> Vec<Step> {
     vec![Step::LandlockPath { path: "/tmp".into(), access: landlock::scratch(abi, noexec_tmp) }, Step::LandlockEnforce]
 }
 
+/// It reads, sends, waits, closes and exits; everything else kills it, and with it the environment.
+const CALLS_OF_INIT: &str = "read sendto ppoll wait4 close close_range dup3 exit_group";
+
 /// What the init of an environment does: it needs next to nothing, and is given no more.
 fn init(architecture: Architecture) -> Vec<Step> {
     vec![
@@ -412,43 +415,35 @@ fn init(architecture: Architecture) -> Vec<Step> {
         Step::DropCapabilities,
         Step::NoNewPrivileges,
         Step::Undumpable,
-        Step::Seccomp { filter: init_filter(architecture) },
+        Step::Seccomp { filter: seccomp::bytes(&seccomp::nothing_but(CALLS_OF_INIT, architecture)) },
     ]
-}
-
-/// Reads, sends, waits, closes and exits; everything else kills it, and with it the environment.
-fn init_filter(architecture: Architecture) -> Vec<u8> {
-    const LOAD: u16 = 0x20;
-    const JUMP_EQUAL: u16 = 0x15;
-    const RETURN: u16 = 0x06;
-    const KILL: u32 = 0x8000_0000;
-    const ALLOW: u32 = 0x7fff_0000;
-    // read, sendto, ppoll, wait4, close, close_range, dup3, exit_group
-    let (audit, numbers) = match architecture {
-        Architecture::X86_64 => (0xc000_003e_u32, [0_u32, 44, 271, 61, 3, 436, 292, 231]),
-        Architecture::Arm64 => (0xc000_00b7, [63, 206, 73, 260, 57, 436, 24, 94]),
-    };
-    let mut filter = Vec::new();
-    let mut emit = |code: u16, yes: u8, no: u8, k: u32| {
-        filter.extend(code.to_le_bytes());
-        filter.extend([yes, no]);
-        filter.extend(k.to_le_bytes());
-    };
-    emit(LOAD, 0, 0, 4);
-    emit(JUMP_EQUAL, 1, 0, audit);
-    emit(RETURN, 0, 0, KILL);
-    emit(LOAD, 0, 0, 0);
-    for (place, number) in numbers.into_iter().enumerate() {
-        emit(JUMP_EQUAL, (numbers.len() - place) as u8, 0, number);
-    }
-    emit(RETURN, 0, 0, KILL);
-    emit(RETURN, 0, 0, ALLOW);
-    filter
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seccomp::Instruction;
+    use crate::seccomp::interpreter::{Call, check, run};
+    use coldframe_sys::testing::headers::{assert_facts, fact};
+
+    #[test]
+    fn limits_and_bits_are_those_of_the_kernels_headers() {
+        let facts = [
+            fact("RLIMIT_FSIZE", rlimit::FSIZE),
+            fact("RLIMIT_STACK", rlimit::STACK),
+            fact("RLIMIT_CORE", rlimit::CORE),
+            fact("RLIMIT_NPROC", rlimit::NPROC),
+            fact("RLIMIT_NOFILE", rlimit::NOFILE),
+            fact("RLIMIT_MEMLOCK", rlimit::MEMLOCK),
+            fact("RLIMIT_SIGPENDING", rlimit::SIGPENDING),
+            fact("RLIMIT_MSGQUEUE", rlimit::MSGQUEUE),
+            fact("RLIMIT_NICE", rlimit::NICE),
+            fact("RLIMIT_RTPRIO", rlimit::RTPRIO),
+            // All of them with their locks, but for KEEP_CAPS, whose lock alone is set.
+            fact("(SECURE_ALL_BITS | SECURE_ALL_LOCKS) & ~(1 << SECURE_KEEP_CAPS)", SECUREBITS),
+        ];
+        assert_facts("linux/resource.h linux/securebits.h", &facts);
+    }
 
     fn function() -> Function {
         Function {
@@ -483,6 +478,36 @@ mod tests {
             steps.iter().rposition(|s| matches!(s, Step::Mount { .. } | Step::Bind { .. })).expect("mounts")
                 < capabilities
         );
+    }
+
+    /// The numbers as the headers have them, not by the table that the filter is made with.
+    #[test]
+    fn an_init_lives_by_eight_calls() {
+        let here = [
+            (Architecture::X86_64, 0xc000_003e, [0, 44, 271, 61, 3, 436, 292, 231]),
+            (Architecture::Arm64, 0xc000_00b7, [63, 206, 73, 260, 57, 436, 24, 94]),
+        ];
+        for (architecture, convention, calls) in here {
+            let steps = init(architecture);
+            let Some(Step::Seccomp { filter }) = steps.last() else { panic!("the filter comes last") };
+            let instruction = |bytes: &[u8]| Instruction {
+                code: u16::from_le_bytes([bytes[0], bytes[1]]),
+                jt: bytes[2],
+                jf: bytes[3],
+                k: u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]),
+            };
+            let program: Vec<Instruction> = filter.chunks(8).map(instruction).collect();
+            check(&program);
+            for number in (0..2048).chain([0x4000_0000, 0x4000_0000 | calls[0], u32::MAX]) {
+                let answer = run(&program, Call { number, convention, arguments: [u64::MAX; 6] }).answer;
+                let expected = if calls.contains(&number) { 0x7fff_0000 } else { 0x8000_0000 };
+                assert_eq!(answer, expected, "{number} on {architecture:?}");
+                for foreign in [0, 0x4000_0003, 0x4000_0028, convention ^ 0x89] {
+                    let answer = run(&program, Call { number, convention: foreign, arguments: [0; 6] }).answer;
+                    assert_eq!(answer, 0x8000_0000, "{number} by {foreign:#x} on {architecture:?}");
+                }
+            }
+        }
     }
 
     #[test]

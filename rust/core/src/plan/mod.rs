@@ -38,3 +38,22 @@ pub const COVER: &str = "/.cover";
 pub const MERGE: &str = "/.merge";
 /// Where the files of the runtime are.
 pub const RUNTIME: &str = "/var/runtime/coldframe_runtime";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coldframe_sys::testing::headers::{assert_facts, fact};
+
+    #[test]
+    fn flags_of_mounts_are_those_of_the_kernels_header() {
+        let mut facts = vec![
+            fact("MS_REMOUNT", REMOUNT),
+            fact("MS_REMOUNT | MS_BIND", REMOUNT_BIND),
+            fact("MS_REC | MS_PRIVATE", RECURSIVE_PRIVATE),
+        ];
+        for (name, value) in [("RDONLY", RDONLY), ("NOSUID", NOSUID), ("NODEV", NODEV), ("NOEXEC", NOEXEC)] {
+            facts.extend(["MS_", "MOUNT_ATTR_"].map(|prefix| fact(format!("{prefix}{name}"), value)));
+        }
+        assert_facts("linux/mount.h", &facts);
+    }
+}

@@ -35,6 +35,16 @@ pub fn aliases(directories: &[PathBuf]) -> Vec<Grant> {
         .collect()
 }
 
+/// The place of the environment's own, or of the host's kernel and services, that a directory would show or hide if it
+/// were granted: where it lies in such a place, is one, or holds one.
+pub fn misplaced(directory: &Path) -> Option<&'static str> {
+    const WHOLE: [&str; 5] = ["/proc", "/sys", "/dev", "/var/task", "/var/runtime"];
+    const THEMSELVES: [&str; 5] = ["/etc", "/home", "/run", "/tmp", "/dev/shm"];
+    let holds = |place: &&str| Path::new(place).starts_with(directory);
+    let within = |place: &&str| directory.starts_with(place) && !directory.starts_with("/dev/shm");
+    WHOLE.into_iter().find(|place| holds(place) || within(place)).or_else(|| THEMSELVES.into_iter().find(holds))
+}
+
 /// What a root file system is made of.
 #[derive(Clone, Debug)]
 pub struct Root {
@@ -316,6 +326,19 @@ mod tests {
             matches!(steps.last(), Some(Step::Mount { target, flags, .. }) if target == "/" && flags & RDONLY != 0)
         );
         assert!(matches!(&steps[0], Step::Mount { flags, .. } if *flags == RECURSIVE_PRIVATE));
+    }
+
+    #[test]
+    fn no_directory_is_granted_that_would_show_the_kernel_or_hide_what_is_ours() {
+        for place in
+            ["/", "/proc", "/proc/self", "/sys/fs", "/dev", "/dev/pts", "/dev/shm", "/etc", "/var", "/run", "/tmp"]
+        {
+            assert!(misplaced(Path::new(place)).is_some(), "{place}");
+        }
+        for place in ["/usr", "/opt/python", "/tmp/venv", "/dev/shm/venv", "/home/u/venv", "/etc/profiles/u", "/run/sw"]
+        {
+            assert_eq!(misplaced(Path::new(place)), None, "{place}");
+        }
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl Core {
             Some(seat) => self.end_seat(&seat),
             None => {}
         }
-        let free = free.map_or_else(|| self.make_seat(zygote), Ok)?;
+        let free = self.free_seat(zygote, free)?;
         free.park(zygote).map_err(|lost| self.give_up(*lost))
     }
 
@@ -151,7 +151,7 @@ impl Core {
             Change::End(seat) => self.end_seat(&seat),
             Change::Seat => zygote.stock.add_seat(self.make_seat(zygote)?),
             Change::Park(free) => {
-                let free = free.map_or_else(|| self.make_seat(zygote), Ok)?;
+                let free = self.free_seat(zygote, free)?;
                 zygote.stock.add_parked(free.park(zygote).map_err(|lost| self.give_up(*lost))?);
             }
         }

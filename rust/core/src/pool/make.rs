@@ -1,5 +1,6 @@
 //! How an environment is made when it is needed.
 
+use std::os::fd::AsFd as _;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use crate::phases::Said;
 use crate::process;
 use crate::seat::{Free, Seat};
 use crate::state::UIDS;
+use crate::trouble::Trouble;
 use crate::wire::Kind;
 use crate::zygote::Zygote;
 
@@ -171,7 +173,7 @@ impl Core {
             return Err(self.throttled(e));
         }
         // Closed meanwhile, or its function was: `close` waits for us, and then for its burial.
-        if known.is_none() || self.is_closed() {
+        if known.is_none() || self.open().is_err() {
             environment.kill(Cause::Retired);
         }
         Ok(environment)
@@ -239,8 +241,20 @@ impl Core {
                 self.end_seat(&seat);
                 continue;
             }
-            let free = free.map_or_else(|| self.make_seat(zygote), Ok)?;
+            let free = self.free_seat(zygote, free)?;
             return free.enter(zygote).map_err(|lost| self.give_up(*lost));
+        }
+    }
+
+    /// A free seat: this one of the stock, if its init lives, or else a new one.
+    pub(super) fn free_seat(&self, zygote: &Arc<Zygote>, stocked: Option<Free>) -> Result<Free> {
+        match stocked {
+            Some(free) if free.alive() => Ok(free),
+            Some(free) => {
+                self.end_seat(&free.give_up());
+                self.make_seat(zygote)
+            }
+            None => self.make_seat(zygote),
         }
     }
 
@@ -266,12 +280,18 @@ impl Core {
     pub(super) fn end_seat(&self, seat: &Seat) {
         if seat.end() {
             self.release_slot(seat.slot);
+        } else {
+            let what = "an environment that no function had";
+            let init = seat.pid.as_raw_nonzero().get();
+            let init = (!process::readable(seat.pidfd.as_fd(), Duration::ZERO)).then_some(init);
+            self.tell_stuck(self.next_number(), || Trouble::held(what.to_owned(), init, &seat.cgroup));
         }
     }
 
     /// Waits until no environment is being made any more; false when that takes too long.
-    pub(super) fn wait_for_the_making(&self) -> bool {
-        let waited = self.room.wait_timeout_while(self.lock(), Duration::from_secs(10), |pool| pool.making > 0);
+    pub(super) fn wait_for_the_making(&self, deadline: Instant) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waited = self.room.wait_timeout_while(self.lock(), left, |pool| pool.making > 0);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }

@@ -4,9 +4,10 @@ pub mod ahead;
 pub mod make;
 pub mod room;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use self::ahead::Ahead;
@@ -25,7 +26,11 @@ use crate::spec::Spec;
 use crate::state::UIDS;
 use crate::stock::Most;
 use crate::supervisor::Supervisor;
+use crate::trouble::{Trouble, Troubles};
 use crate::untold::Untold;
+
+/// How long the end of all that a host has may take.
+const CLOSING: Duration = Duration::from_secs(10);
 
 /// What an owner may decide.
 #[derive(Clone, Debug)]
@@ -58,9 +63,14 @@ pub struct Core {
     max_memory: u64,
     pool: Mutex<Pool>,
     evictions: Untold<Eviction>,
+    troubles: Troubles,
+    /// What cannot be ended, by the environments' numbers.
+    stuck: Mutex<BTreeMap<u64, Vec<PathBuf>>>,
     room: Condvar,
     next: AtomicU64,
     closed: AtomicBool,
+    /// What a panic of one of the host's own threads had to say: it has an end.
+    defect: OnceLock<String>,
 }
 
 #[derive(Debug, Default)]
@@ -89,19 +99,26 @@ impl Core {
     /// Looks at the host, collects what dead owners left, and starts the supervisor.
     pub fn new(options: Options) -> Result<Arc<Self>> {
         let house = House::new(options.take)?;
+        let ready = || Ok((Nursery::new()?, Supervisor::new()?, Keeper::new()?));
+        let (nursery, supervisor, keeper) = ready().inspect_err(|_| {
+            house.clear();
+        })?;
         let available = || house.groups.memory_available() / 5 * 4;
         let max_memory = options.max_memory_mb.map_or_else(available, |mb| mb << 20);
         let apart = house.facts.posture.has(Wall::Users);
         let slots = house.zygote_user().map(|first| (1..UIDS).map(|n| first + if apart { n } else { 1 }).collect());
         let core = Arc::new(Self {
-            nursery: Nursery::new()?,
-            supervisor: Arc::new(Supervisor::new()?),
-            keeper: Arc::new(Keeper::new()?),
+            nursery,
+            supervisor: Arc::new(supervisor),
+            keeper: Arc::new(keeper),
             reclaim: Reclaim::default(),
             most: Mutex::default(),
             max_memory,
             pool: Mutex::new(Pool { slots: slots.unwrap_or_default(), ..Pool::default() }),
             evictions: Untold::default(),
+            troubles: Troubles::default(),
+            stuck: Mutex::default(),
+            defect: OnceLock::new(),
             room: Condvar::new(),
             next: AtomicU64::new(1),
             closed: AtomicBool::new(false),
@@ -124,7 +141,7 @@ impl Core {
     }
 
     /// The supervisor.
-    pub fn supervisor(&self) -> &Supervisor {
+    pub fn supervisor(&self) -> &Arc<Supervisor> {
         &self.supervisor
     }
 
@@ -335,6 +352,7 @@ impl Core {
         if self.closed.swap(true, Ordering::AcqRel) {
             return true;
         }
+        let deadline = Instant::now() + CLOSING;
         self.room.notify_all();
         let living = self.supervisor.living();
         for environment in &living {
@@ -346,25 +364,25 @@ impl Core {
             environment.kill(Cause::Retired);
         }
         // Before anybody is waited for: whoever is making something in a zygote that does not answer is released by its end.
-        self.nursery.kill();
+        self.nursery.kill(deadline);
         // Closed from its own thread, when that held the last reference: nobody is left to bury but the next start.
         let clean = !self.supervisor.is_this_thread()
-            && self.wait_for_the_making()
-            && self.supervisor.wait_for_burials(Duration::from_secs(10));
+            && self.wait_for_the_making(deadline)
+            && self.supervisor.wait_for_burials(deadline.saturating_duration_since(Instant::now()));
         self.lock().functions.clear();
         self.give_up_parked();
         self.give_up_seats();
         // One that was being launched until now.
-        self.nursery.end();
+        self.nursery.end(deadline);
         self.keeper.stop();
         self.supervisor.stop();
         self.house.groups.keep_at_most(0);
-        // What is left keeps its entry in our directory, by which the next start finds it.
-        let clean = self.house.groups.remove() && clean;
         if clean {
-            self.house.state.remove();
+            return self.house.clear();
         }
-        clean
+        // As much of it as there is nobody in; who is left is found by the next start, in our directory.
+        self.house.groups.remove();
+        false
     }
 
     /// Whether it is closed.
@@ -372,8 +390,72 @@ impl Core {
         self.closed.load(Ordering::Acquire)
     }
 
-    fn open(&self) -> Result<()> {
-        if self.is_closed() { Err(Error::Closed("this host")) } else { Ok(()) }
+    pub(crate) fn open(&self) -> Result<()> {
+        if self.is_closed() {
+            return Err(Error::Closed("this host"));
+        }
+        self.defect.get().map_or(Ok(()), |said| {
+            Err(Error::Defect(format!("{said}; this host has ended its environments and does nothing more, close it")))
+        })
+    }
+
+    /// One of the host's own threads has panicked: what it did is done no more, so that nothing may go on. Every environment is
+    /// ended, and whoever calls is told.
+    pub fn fail(&self, defect: &Error) {
+        let said = if let Error::Defect(said) = defect { said.clone() } else { defect.to_string() };
+        if self.defect.set(said).is_ok() {
+            self.troubles.add(Trouble::Defect(defect.to_string()));
+        }
+        for environment in self.supervisor.living() {
+            environment.kill(Cause::Retired);
+        }
+        self.room.notify_all();
+    }
+
+    /// What went wrong beside the invocations since this was last asked.
+    pub fn troubles(&self) -> Vec<Trouble> {
+        self.troubles.take()
+    }
+
+    /// Tells, once, that an environment cannot be ended.
+    pub fn report_stuck(&self, environment: &Environment) {
+        self.tell_stuck(environment.number(), || Trouble::stuck(environment));
+    }
+
+    /// The same of anything with a number of its own.
+    pub(crate) fn tell_stuck(&self, number: u64, trouble: impl FnOnce() -> Trouble) {
+        let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        if let std::collections::btree_map::Entry::Vacant(entry) = stuck.entry(number) {
+            let trouble = trouble();
+            if let Trouble::Stuck { cgroups, .. } = &trouble {
+                entry.insert(cgroups.clone());
+            }
+            self.troubles.add(trouble);
+            self.house.state.note_stuck(stuck.values().flatten());
+        }
+    }
+
+    /// It could be ended after all.
+    pub fn forget_stuck(&self, environment: &Environment) {
+        let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        if stuck.remove(&environment.number()).is_some() {
+            self.house.state.note_stuck(stuck.values().flatten());
+        }
+    }
+
+    /// What a host that could not be closed leaves: cgroups, the processes in them, and inits that have not ended.
+    pub fn left(&self) -> (Vec<PathBuf>, Vec<i32>) {
+        let (cgroups, mut processes) = self.house.groups.left();
+        processes.extend(self.supervisor.living().iter().map(|environment| environment.pid()));
+        processes.sort_unstable();
+        processes.dedup();
+        (cgroups, processes)
+    }
+
+    /// In a forked copy of the process: nothing of it is this process's, and nobody is to think that its owner lives as long as
+    /// this does.
+    pub fn disown(&self) {
+        self.house.state.let_go();
     }
 
     fn wait_for_room<'a>(&self, mut pool: MutexGuard<'a, Pool>) -> MutexGuard<'a, Pool> {

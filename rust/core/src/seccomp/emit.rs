@@ -42,12 +42,18 @@ pub(super) const NUMBER: u32 = 0;
 pub(super) const CONVENTION: u32 = 4;
 pub(super) const ARGUMENTS: u32 = 16;
 
+const ALLOW: u32 = 0x7fff_0000;
+/// Fails the call with the error in its lower half.
+pub(crate) const ERRNO: u32 = 0x0005_0000;
+/// Ends the whole process, not the calling thread alone.
+pub(crate) const KILL_PROCESS: u32 = 0x8000_0000;
+
 /// What seccomp calls an answer.
 pub(super) const fn answer(verdict: Verdict) -> u32 {
     match verdict {
-        Verdict::Allow => 0x7fff_0000,
-        Verdict::Refuse(error) => 0x0005_0000 | error as u32,
-        Verdict::Kill => 0x8000_0000,
+        Verdict::Allow => ALLOW,
+        Verdict::Refuse(error) => ERRNO | error as u32,
+        Verdict::Kill => KILL_PROCESS,
     }
 }
 
@@ -195,9 +201,33 @@ mod tests {
     use super::super::interpreter::{Call, check, run};
     use super::super::policy::EPERM;
     use super::*;
+    use coldframe_sys::testing::headers::{assert_facts, fact};
+
+    #[test]
+    fn codes_and_answers_are_those_of_the_kernels_headers() {
+        let facts = [
+            fact("BPF_LD | BPF_W | BPF_ABS", LOAD),
+            fact("BPF_ALU | BPF_AND | BPF_K", AND),
+            fact("BPF_JMP | BPF_JA", JUMP),
+            fact("BPF_JMP | BPF_JEQ | BPF_K", JUMP_EQUAL),
+            fact("BPF_JMP | BPF_JGE | BPF_K", JUMP_AT_LEAST),
+            fact("BPF_RET | BPF_K", RETURN),
+            fact("SECCOMP_RET_ALLOW", ALLOW),
+            fact("SECCOMP_RET_ERRNO", ERRNO),
+            fact("SECCOMP_RET_KILL_PROCESS", KILL_PROCESS),
+            fact("__builtin_offsetof(struct seccomp_data, nr)", NUMBER),
+            fact("__builtin_offsetof(struct seccomp_data, arch)", CONVENTION),
+            fact("__builtin_offsetof(struct seccomp_data, args)", ARGUMENTS),
+            fact("sizeof(struct sock_filter)", size_of::<Instruction>() as u64),
+            fact("__builtin_offsetof(struct sock_filter, jt)", 2),
+            fact("__builtin_offsetof(struct sock_filter, jf)", 3),
+            fact("__builtin_offsetof(struct sock_filter, k)", 4),
+        ];
+        assert_facts("linux/filter.h linux/seccomp.h", &facts);
+    }
 
     const CONVENTION_HERE: u32 = 7;
-    const ALLOW: Rule = Rule::Always(Verdict::Allow);
+    const LIVE: Rule = Rule::Always(Verdict::Allow);
 
     fn verdict(program: &[Instruction], number: u32, arguments: [u64; 6]) -> u32 {
         run(program, Call { number, convention: CONVENTION_HERE, arguments }).answer
@@ -207,15 +237,15 @@ mod tests {
     fn one_number_amid_another_rule_shares_its_leaf() {
         const OTHER: Rule = Rule::Always(Verdict::Kill);
         let leaf = |first, rule, exception| Leaf { first, rule, exception };
-        let joined = [leaf(0, ALLOW, Some((5, OTHER))), leaf(8, OTHER, None)];
-        assert_eq!(leaves(&[(0, ALLOW), (5, OTHER), (6, ALLOW), (8, OTHER)]), joined);
-        let two_numbers = [(0, ALLOW), (5, OTHER), (7, ALLOW)];
+        let joined = [leaf(0, LIVE, Some((5, OTHER))), leaf(8, OTHER, None)];
+        assert_eq!(leaves(&[(0, LIVE), (5, OTHER), (6, LIVE), (8, OTHER)]), joined);
+        let two_numbers = [(0, LIVE), (5, OTHER), (7, LIVE)];
         assert_eq!(leaves(&two_numbers), two_numbers.map(|(first, rule)| leaf(first, rule, None)));
     }
 
     #[test]
     fn a_foreign_convention_kills_even_where_nothing_else_is_ruled() {
-        let program = assemble(CONVENTION_HERE, &[(0, ALLOW)]);
+        let program = assemble(CONVENTION_HERE, &[(0, LIVE)]);
         assert_eq!(verdict(&program, 1, [0; 6]), answer(Verdict::Allow));
         let foreign = Call { number: 1, convention: CONVENTION_HERE + 1, arguments: [0; 6] };
         assert_eq!(run(&program, foreign).answer, answer(Verdict::Kill));
@@ -234,7 +264,7 @@ mod tests {
             values
         };
         static CASES: [Case; 2] =
-            [Case { values: &VALUES, rule: ALLOW }, Case { values: &[2], rule: Rule::Always(Verdict::Kill) }];
+            [Case { values: &VALUES, rule: LIVE }, Case { values: &[2], rule: Rule::Always(Verdict::Kill) }];
         let long = |argument| Rule::Switch { argument, mask: 0xffff, cases: &CASES, otherwise: Verdict::Refuse(EPERM) };
         let rule = |number: u32| match number % 7 {
             0 => long(0),

@@ -5,7 +5,7 @@
 
 pub mod emit;
 #[cfg(test)]
-mod interpreter;
+pub(crate) mod interpreter;
 pub mod policy;
 pub mod table;
 
@@ -14,11 +14,18 @@ use std::collections::BTreeMap;
 use crate::spec::Architecture;
 
 pub use emit::Instruction;
-use policy::Rule;
+use policy::{Rule, Verdict};
 
 /// The filter of an environment, with or without a network.
 pub fn program(architecture: Architecture, network: bool) -> Vec<Instruction> {
     compile(architecture, &policy::rules(architecture, network))
+}
+
+/// A filter that allows the calls of these names, separated by white space; everything else kills.
+pub fn nothing_but(names: &str, architecture: Architecture) -> Vec<Instruction> {
+    let allowed = names.split_ascii_whitespace().filter_map(|name| table::find(name)?.number(architecture));
+    let rules = allowed.map(|number| (number, Rule::Always(Verdict::Allow))).collect();
+    emit::assemble(convention(architecture), &policy::ranges(architecture, &rules, Rule::Always(Verdict::Kill)))
 }
 
 /// A program as the kernel reads it: an array of little-endian `struct sock_filter`, eight bytes each.
@@ -31,7 +38,7 @@ pub fn bytes(program: &[Instruction]) -> Vec<u8> {
 }
 
 fn compile(architecture: Architecture, rules: &BTreeMap<u32, Rule>) -> Vec<Instruction> {
-    emit::assemble(convention(architecture), &policy::ranges(architecture, rules))
+    emit::assemble(convention(architecture), &policy::ranges(architecture, rules, policy::UNKNOWN))
 }
 
 /// The kernel's `AUDIT_ARCH` constant: who calls by another convention means other calls by the same numbers.
@@ -47,9 +54,10 @@ mod tests {
     use super::emit::answer;
     use super::interpreter::{Call, check, run};
     use super::policy::{
-        EAFNOSUPPORT, EINVAL, ENOSYS, ENOTTY, EOPNOTSUPP, EPERM, EPROTONOSUPPORT, STANDARD, UNKNOWN, Verdict, X32,
+        EAFNOSUPPORT, EINVAL, ENOSYS, ENOTTY, EOPNOTSUPP, EPERM, EPROTONOSUPPORT, STANDARD, UNKNOWN, X32,
     };
     use super::*;
+    use coldframe_sys::testing::headers::{assert_facts, fact};
 
     const ARCHITECTURES: [Architecture; 2] = [Architecture::X86_64, Architecture::Arm64];
     const ALLOW: Verdict = Verdict::Allow;
@@ -222,6 +230,30 @@ mod tests {
             let steps = (0..470).map(|number| run(&program, call(architecture, number, [0; 6])).steps);
             let mean = steps.clone().sum::<usize>() as f64 / 470.0;
             assert!(mean < 12.0, "{mean} steps per number on {architecture:?}");
+        }
+    }
+
+    #[test]
+    fn conventions_are_those_of_the_kernels_header() {
+        for (architecture, name) in
+            [(Architecture::X86_64, "AUDIT_ARCH_X86_64"), (Architecture::Arm64, "AUDIT_ARCH_AARCH64")]
+        {
+            assert_facts("linux/audit.h", &[fact(name, convention(architecture))]);
+        }
+    }
+
+    #[test]
+    fn nothing_but_what_is_named_lives() {
+        for architecture in ARCHITECTURES {
+            let program = nothing_but("read exit_group open", architecture);
+            check(&program);
+            let allowed: Vec<u32> =
+                ["read", "exit_group", "open"].into_iter().filter_map(|name| number(name, architecture)).collect();
+            for number in (0..1024).chain([X32, X32 + allowed[0], u32::MAX]) {
+                let expected = if allowed.contains(&number) { ALLOW } else { Verdict::Kill };
+                let outcome = run(&program, call(architecture, number, [GARBAGE; 6]));
+                assert_eq!((outcome.answer, outcome.looked_at_arguments), (answer(expected), false), "{number}");
+            }
         }
     }
 

@@ -314,12 +314,13 @@ pub fn rules(architecture: Architecture, network: bool) -> BTreeMap<u32, Rule> {
     named.collect()
 }
 
-/// All numbers as ranges with one rule each: the first number of each and its rule, from 0 upwards.
-pub fn ranges(architecture: Architecture, rules: &BTreeMap<u32, Rule>) -> Vec<(u32, Rule)> {
-    let mut starts = BTreeMap::from([(0, UNKNOWN)]);
+/// All numbers as ranges with one rule each: the first number of each and its rule, from 0 upwards. `rest` holds for
+/// those without a rule.
+pub fn ranges(architecture: Architecture, rules: &BTreeMap<u32, Rule>, rest: Rule) -> Vec<(u32, Rule)> {
+    let mut starts = BTreeMap::from([(0, rest)]);
     for (number, rule) in rules {
         starts.insert(*number, *rule);
-        starts.insert(number + 1, UNKNOWN);
+        starts.insert(number + 1, rest);
     }
     if architecture == Architecture::X86_64 {
         starts.insert(X32, Rule::Always(Verdict::Kill));
@@ -332,10 +333,71 @@ pub fn ranges(architecture: Architecture, rules: &BTreeMap<u32, Rule>) -> Vec<(u
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coldframe_sys::testing::headers::{assert_facts, fact};
     use std::collections::BTreeSet;
 
     fn names() -> impl Iterator<Item = &'static str> {
         STANDARD.iter().map(|group| group.names).chain(["socket"]).flat_map(str::split_ascii_whitespace)
+    }
+
+    #[test]
+    fn values_are_those_of_the_headers() {
+        let errors = [
+            ("EPERM", EPERM),
+            ("EINVAL", EINVAL),
+            ("ENOTTY", ENOTTY),
+            ("ENOSYS", ENOSYS),
+            ("EPROTONOSUPPORT", EPROTONOSUPPORT),
+            ("EOPNOTSUPP", EOPNOTSUPP),
+            ("EAFNOSUPPORT", EAFNOSUPPORT),
+        ];
+        let mut facts: Vec<_> = errors.into_iter().map(|(name, value)| fact(name, value)).collect();
+        // In the order of the lists, which have comments where these have names.
+        let controls = "TCGETS TCSETS TCSETSW TCSETSF TIOCGPGRP TIOCGWINSZ TIOCSWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX \
+            FIOASYNC SIOCATMARK SIOCGIFNAME SIOCGIFCONF SIOCGIFFLAGS SIOCGIFADDR SIOCGIFDSTADDR SIOCGIFBRDADDR \
+            SIOCGIFNETMASK SIOCGIFMTU SIOCGIFHWADDR SIOCGIFINDEX";
+        let options = "PR_SET_PDEATHSIG PR_GET_PDEATHSIG PR_GET_DUMPABLE PR_GET_TIMING PR_SET_NAME PR_GET_NAME \
+            PR_GET_SECCOMP PR_CAPBSET_READ PR_GET_SECUREBITS PR_SET_TIMERSLACK PR_GET_TIMERSLACK PR_MCE_KILL \
+            PR_MCE_KILL_GET PR_SET_CHILD_SUBREAPER PR_GET_CHILD_SUBREAPER PR_SET_NO_NEW_PRIVS PR_GET_NO_NEW_PRIVS \
+            PR_GET_TID_ADDRESS PR_SET_THP_DISABLE PR_GET_THP_DISABLE PR_SVE_GET_VL PR_SME_GET_VL PR_SET_MDWE \
+            PR_GET_MDWE PR_SET_VMA";
+        for (names, values) in [(controls, CONTROLS), (options, PROCESS_OPTIONS)] {
+            assert_eq!(names.split_ascii_whitespace().count(), values.len());
+            facts.extend(names.split_ascii_whitespace().zip(values).map(|(name, value)| match name {
+                "PR_SET_MDWE" | "PR_GET_MDWE" => fact(name, *value).since(6, 3),
+                _ => fact(name, *value),
+            }));
+        }
+        facts.extend([
+            fact(
+                "CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | \
+                 CLONE_NEWNET",
+                CLONE_NAMESPACES,
+            ),
+            fact("MFD_HUGETLB", MFD_HUGETLB),
+            fact("F_SETLEASE", LEASES[0]),
+            fact("F_NOTIFY", LEASES[1]),
+            fact("F_SETDELEG", LEASES[2]).since(6, 19),
+            fact("SOL_SOCKET", SOL_SOCKET),
+            fact("SO_LINGER", SO_LINGER),
+            fact("NETLINK_ROUTE", 0),
+        ]);
+        let headers = "asm/errno.h asm/ioctls.h asm/socket.h linux/sockios.h linux/prctl.h linux/sched.h linux/memfd.h \
+            linux/fcntl.h linux/netlink.h";
+        assert_facts(headers, &facts);
+        let library = [
+            fact("MSG_OOB", MSG_OOB),
+            fact("AF_UNIX", AF_UNIX),
+            fact("AF_INET", AF_INET),
+            fact("AF_INET6", AF_INET6),
+            fact("AF_NETLINK", AF_NETLINK),
+            fact("SOCK_STREAM", SOCK_STREAM),
+            fact("SOCK_DGRAM", SOCK_DGRAM),
+            fact("SOCK_SEQPACKET", SOCK_SEQPACKET),
+            fact("IPPROTO_TCP", 6),
+            fact("IPPROTO_UDP", 17),
+        ];
+        assert_facts("sys/socket.h netinet/in.h", &library);
     }
 
     #[test]
@@ -365,10 +427,10 @@ mod tests {
     fn neighbours_with_one_rule_share_a_range() {
         let rules = BTreeMap::from([(3, ALLOW), (4, ALLOW), (5, UNKNOWN), (6, ALLOW)]);
         let mut expected = vec![(0, UNKNOWN), (3, ALLOW), (5, UNKNOWN), (6, ALLOW), (7, UNKNOWN)];
-        assert_eq!(ranges(Architecture::Arm64, &rules), expected);
+        assert_eq!(ranges(Architecture::Arm64, &rules, UNKNOWN), expected);
         expected.push((X32, Rule::Always(Verdict::Kill)));
-        assert_eq!(ranges(Architecture::X86_64, &rules), expected);
-        assert_eq!(ranges(Architecture::Arm64, &BTreeMap::from([(0, ALLOW)])), [(0, ALLOW), (1, UNKNOWN)]);
+        assert_eq!(ranges(Architecture::X86_64, &rules, UNKNOWN), expected);
+        assert_eq!(ranges(Architecture::Arm64, &BTreeMap::from([(0, ALLOW)]), UNKNOWN), [(0, ALLOW), (1, UNKNOWN)]);
     }
 
     /// Walks a rule: its arguments exist, its values survive the mask, and no case says what holds without it.

@@ -442,7 +442,7 @@ mod tests {
     /// The numbers that a kernel header defines; the generic one says `__NR3264_` where 32-bit systems say otherwise.
     fn header(path: &str) -> Option<BTreeMap<String, u32>> {
         if !Path::new(path).exists() {
-            eprintln!("skipped: {path} is absent; install the kernel's headers for user space to compare with them");
+            coldframe_sys::testing::headers::skip(&format!("{path} is absent (Debian: linux-libc-dev)"));
             return None;
         }
         let text = std::fs::read_to_string(path).expect("a kernel header is text");

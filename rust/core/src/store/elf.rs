@@ -81,6 +81,20 @@ pub(super) mod tests {
         head
     }
 
+    #[test]
+    fn fuzz_only_a_whole_header_names_an_architecture() {
+        let seeds = [header(EM_X86_64), header(EM_AARCH64), header(40), b"#!/bin/sh\n".to_vec()];
+        coldframe_sys::testing::fuzz::fuzz(&seeds, |file| {
+            let head = &file[..file.len().min(HEAD)];
+            let named = [Architecture::X86_64, Architecture::Arm64]
+                .map(|wanted| foreign(b"x.so", true, file, wanted).map(Cow::into_owned));
+            assert!(head.starts_with(b"\x7fELF") && head.len() == HEAD || named == [None, None]);
+            assert_eq!(foreign(b"x.so", true, head, Architecture::X86_64).as_deref(), named[0].as_deref());
+            assert_eq!(foreign(b"readme", false, file, Architecture::Arm64), None);
+            named
+        });
+    }
+
     fn found(path: &str, head: &[u8]) -> Option<String> {
         foreign(path.as_bytes(), false, head, Architecture::X86_64).map(Cow::into_owned)
     }

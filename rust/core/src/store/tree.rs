@@ -216,7 +216,8 @@ fn hexadecimal(digit: u8) -> char {
 }
 
 fn unwritten(path: &[u8], error: impl Into<io::Error>) -> Error {
-    Error::kernel("writing a snapshot of the code", shown(OsStr::from_bytes(path)), error)
+    let subject = format!("{} (COLDFRAME_STATE_DIR sets another place)", shown(OsStr::from_bytes(path)));
+    Error::kernel("writing a snapshot of the code", subject, error)
 }
 
 /// A path for messages: quoted, with nothing in it that a terminal would obey.

@@ -2,13 +2,9 @@
 
 use core::arch::asm;
 
-use super::syscall::{Answer, CLONE3, GET_ROBUST_LIST, RSEQ, SET_ROBUST_LIST, SIGCHLD, call, prctl, raw};
-
-const CLONE_VM: u64 = 0x100;
-const CLONE_VFORK: u64 = 0x4000;
-const CLONE_CHILD_SETTID: u64 = 0x0100_0000;
-/// The child is born in the cgroup that the arguments name (kernel 5.7).
-pub const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+use super::abi::call::{CLONE3, GET_ROBUST_LIST, RSEQ, SET_ROBUST_LIST};
+use super::abi::{self, CLONE_INTO_CGROUP, SIGCHLD};
+use super::syscall::{Answer, call, prctl, raw};
 
 /// The arguments of clone3 (see its manual page), as far as the version that knows cgroups.
 #[allow(missing_docs, reason = "named as the kernel names them")]
@@ -63,10 +59,9 @@ impl Thread {
     /// This thread. `rseq_offset` is where, from the thread pointer, the C library keeps its area for restartable
     /// sequences (glibc 2.35: `__rseq_offset`); 0 if it has none.
     pub fn current(rseq_offset: isize) -> Self {
-        const PR_GET_TID_ADDRESS: u64 = 40;
         let mut thread = Self { tid: 0, rseq: 0, robust: 0, robust_len: 0 };
         // Kernels without checkpointing do not tell: then the C library's copy of the thread id is the zygote's.
-        let _ = prctl(PR_GET_TID_ADDRESS, &raw mut thread.tid as u64, 0, 0, 0);
+        let _ = prctl(abi::PR_GET_TID_ADDRESS, &raw mut thread.tid as u64, 0, 0, 0);
         let _ = call!(GET_ROBUST_LIST, 0, &raw mut thread.robust, &raw mut thread.robust_len);
         if rseq_offset != 0 {
             thread.rseq = thread_pointer().wrapping_add_signed(rseq_offset);
@@ -77,17 +72,16 @@ impl Thread {
     /// A fork of this very thread into `cgroup`: 0 in the child, in which the kernel and the C library agree again.
     pub fn fork(&self, cgroup: Option<i32>) -> Answer {
         const RSEQ_LEN: usize = 32;
-        const SIGNATURE: usize = if cfg!(target_arch = "x86_64") { 0x5305_3053 } else { 0xd428_bc00 };
         let mut args = CloneArgs::new(0, cgroup);
         if self.tid != 0 {
-            args.flags |= CLONE_CHILD_SETTID;
+            args.flags |= abi::CLONE_CHILD_SETTID;
             args.child_tid = self.tid as u64;
         }
         let pid = call!(CLONE3, &raw const args, size_of_val(&args))?;
         if pid == 0 {
             if self.rseq != 0 {
                 // Lost where the parent shares its memory with somebody (see `share`).
-                let _ = call!(RSEQ, self.rseq, RSEQ_LEN, 0, SIGNATURE);
+                let _ = call!(RSEQ, self.rseq, RSEQ_LEN, 0, abi::library::RSEQ_SIG);
             }
             if self.robust != 0 {
                 let _ = call!(SET_ROBUST_LIST, self.robust, self.robust_len);
@@ -107,7 +101,7 @@ pub type Shared<T> = extern "C" fn(&mut T);
 /// `pid`: the id that the child is to have in its pid namespace, which takes a capability there (kernel 5.5); 0: any.
 #[inline(never)]
 pub fn share<T>(work: Shared<T>, job: &mut T, pid: i32) -> Answer {
-    let mut args = CloneArgs::new(CLONE_VM | CLONE_VFORK, None);
+    let mut args = CloneArgs::new(abi::CLONE_VM | abi::CLONE_VFORK, None);
     if pid != 0 {
         args.set_tid = &raw const pid as u64;
         args.set_tid_size = 1;

@@ -5,6 +5,7 @@
 //! The init of a seat makes its half of what an environment is, and waits for the environment's process, which comes from
 //! the zygote.
 
+use super::abi::{EINVAL, O_CLOEXEC, POLLIN, SIGCHLD};
 use super::fork::{fork_as, fork_into};
 use super::record::{Kind, Record, Section};
 use super::run::{Context, fail, report, run_or_exit};
@@ -28,8 +29,6 @@ const INTERPRETER: i32 = 3;
 /// A request for a seat: namespace flags (u64). The seat's channel comes with it.
 pub const SEAT_REQUEST: usize = 8;
 
-const EINVAL: i32 = 22;
-const CLOEXEC: u32 = 0o2_000_000;
 const ROOM: usize = 128 * 1024;
 
 struct Buffer(core::cell::UnsafeCell<[u8; ROOM]>);
@@ -43,11 +42,11 @@ pub fn main() -> ! {
     let buffer = unsafe { &mut *BUFFER.0.get() };
     let [first, second, last] = load(buffer);
     let _ = sys::sigmask(!0);
-    let _ = sys::signal(sys::SIGCHLD, sys::SIG_DFL);
+    let _ = sys::signal(SIGCHLD, sys::SIG_DFL);
     // Above every descriptor that it may have been given.
-    let signals = match sys::signalfd(1 << (sys::SIGCHLD - 1)).and_then(|fd| sys::dup_above(fd as i32, 64)) {
+    let signals = match sys::signalfd(1 << (SIGCHLD - 1)).and_then(|fd| sys::dup_above(fd as i32, 64)) {
         Ok(fd) => fd as i32,
-        Err(errno) => fail(CHANNEL, Section::Init, 0, errno),
+        Err(errno) => fail(CHANNEL, Section::Init, u32::MAX, errno),
     };
     let mut context = Context::new(CHANNEL, &[]);
     run_or_exit(first, Section::Init, &mut context);
@@ -69,7 +68,7 @@ pub fn main() -> ! {
     }
     // Whatever else it was given was for its child, or is done with.
     let keep = if zygote { ZYGOTE_PROGRAM } else { SIGNALS };
-    let settled = sys::dup3(signals, SIGNALS, CLOEXEC).and_then(|_| sys::close_from(keep as u32 + 1));
+    let settled = sys::dup3(signals, SIGNALS, O_CLOEXEC).and_then(|_| sys::close_from(keep as u32 + 1));
     if let Err(errno) = settled {
         fail(CHANNEL, Section::Init, u32::MAX, errno);
     }
@@ -113,7 +112,8 @@ fn load(buffer: &mut [u8; ROOM]) -> [&[u8]; 3] {
     parts(&buffer[..len]).unwrap_or_else(|| fail(CHANNEL, Section::Init, 0, EINVAL))
 }
 
-fn parts(program: &[u8]) -> Option<[&[u8]; 3]> {
+/// The three parts of a program, if they are as long as they say.
+pub(crate) fn parts(program: &[u8]) -> Option<[&[u8]; 3]> {
     let (lengths, mut rest) = program.split_first_chunk::<12>()?;
     let mut parts: [&[u8]; 3] = [&[]; 3];
     for (part, length) in parts.iter_mut().zip(lengths.chunks_exact(4)) {
@@ -127,7 +127,6 @@ fn parts(program: &[u8]) -> Option<[&[u8]; 3]> {
 /// Looks after its children until it has nothing left to do, or the supervisor has ended. `asked` is called when the
 /// supervisor sends something.
 fn watch(look_after: impl Fn(), asked: impl Fn()) -> ! {
-    const POLLIN: i16 = 1;
     let watched = |fd| sys::PollFd { fd, events: POLLIN, revents: 0 };
     loop {
         // First: it may have ended before its signal was blocked.

@@ -4,6 +4,7 @@
 //! which a zygote forks), and into this crate, which lends its numbers to the supervisor and shows it to the tools.
 #![allow(dead_code, reason = "each of the three programs uses its part of this folder")]
 
+pub mod abi;
 pub mod fork;
 pub mod init;
 pub mod op;

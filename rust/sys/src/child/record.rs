@@ -77,3 +77,22 @@ impl Record {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::fuzz::fuzz;
+
+    #[test]
+    fn fuzz_a_record_is_sixteen_bytes_and_nothing_else_is_one() {
+        let seeds = [Kind::Hello, Kind::Failed, Kind::Exited].map(|kind| {
+            Record { kind: kind as u32, section: Section::Last as u32, index: 7, value: -1 }.to_bytes().to_vec()
+        });
+        fuzz(&seeds, |bytes| {
+            let record = Record::from_bytes(bytes);
+            assert_eq!(record.is_some(), bytes.len() == Record::LEN);
+            assert!(record.is_none_or(|record| record.to_bytes() == bytes));
+            record.is_some()
+        });
+    }
+}

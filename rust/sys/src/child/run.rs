@@ -1,11 +1,9 @@
 //! Takes the steps of a program, one after another, and says where it had to stop.
 
+use super::abi::{self, EINVAL, EPIPE, O_CLOEXEC};
 use super::op::{Args, Code, Steps};
 use super::record::{Kind, Record, Section};
 use super::syscall::{self as sys, Answer, CStr};
-
-const EINVAL: i32 = 22;
-const EPIPE: i32 = 32;
 
 /// What steps can refer to beside their arguments.
 pub struct Context<'a> {
@@ -92,15 +90,10 @@ fn take(code: Code, mut args: Args<'_>, context: &mut Context<'_>) -> Answer {
         Code::Chdir => sys::chdir(string(&mut args)?),
         Code::DropBounding => drop_bounding(),
         Code::DropCapabilities => {
-            const PR_CAP_AMBIENT: u64 = 47;
-            const PR_CAP_AMBIENT_CLEAR_ALL: u64 = 4;
-            sys::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)?;
+            sys::prctl(abi::PR_CAP_AMBIENT, abi::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)?;
             sys::drop_capabilities()
         }
-        Code::Securebits => {
-            const PR_SET_SECUREBITS: u64 = 28;
-            sys::prctl(PR_SET_SECUREBITS, number(&mut args)?, 0, 0, 0)
-        }
+        Code::Securebits => sys::prctl(abi::PR_SET_SECUREBITS, number(&mut args)?, 0, 0, 0),
         Code::SetIds => {
             let (uid, gid, drop_groups) = (number(&mut args)?, number(&mut args)?, number(&mut args)?);
             if drop_groups != 0 {
@@ -109,14 +102,8 @@ fn take(code: Code, mut args: Args<'_>, context: &mut Context<'_>) -> Answer {
             sys::setresgid(gid as u32)?;
             sys::setresuid(uid as u32)
         }
-        Code::NoNewPrivileges => {
-            const PR_SET_NO_NEW_PRIVS: u64 = 38;
-            sys::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        }
-        Code::Undumpable => {
-            const PR_SET_DUMPABLE: u64 = 4;
-            sys::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-        }
+        Code::NoNewPrivileges => sys::prctl(abi::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
+        Code::Undumpable => sys::prctl(abi::PR_SET_DUMPABLE, 0, 0, 0, 0),
         Code::LandlockBegin => {
             let (fs, net, scoped, size) =
                 (number(&mut args)?, number(&mut args)?, number(&mut args)?, number(&mut args)?);
@@ -124,13 +111,12 @@ fn take(code: Code, mut args: Args<'_>, context: &mut Context<'_>) -> Answer {
             if ruleset == RULESET {
                 return Ok(0);
             }
-            sys::dup3(ruleset, RULESET, 0o2_000_000)?;
+            sys::dup3(ruleset, RULESET, O_CLOEXEC)?;
             sys::close(ruleset)
         }
         Code::LandlockPath => {
-            const O_PATH_CLOEXEC: u32 = 0o10_000_000 | 0o2_000_000;
             let access = number(&mut args)?;
-            let fd = sys::open(string(&mut args)?, O_PATH_CLOEXEC, 0)? as i32;
+            let fd = sys::open(string(&mut args)?, abi::O_PATH | O_CLOEXEC, 0)? as i32;
             sys::landlock_add_path(RULESET, access, fd)?;
             sys::close(fd)
         }
@@ -144,11 +130,11 @@ fn take(code: Code, mut args: Args<'_>, context: &mut Context<'_>) -> Answer {
             sys::write(*context.fds.get(index).ok_or(EINVAL)?, b"0")
         }
         Code::NewKeyring => match sys::new_session_keyring() {
-            // ENOSYS: a kernel without keyrings has none to protect.
-            Err(38) => Ok(0),
+            // A kernel without keyrings has none to protect.
+            Err(abi::ENOSYS) => Ok(0),
             answer => answer,
         },
-        Code::CgroupNamespace => sys::unshare(sys::CLONE_NEWCGROUP),
+        Code::CgroupNamespace => sys::unshare(abi::CLONE_NEWCGROUP),
         Code::Redirect => sys::dup3(number(&mut args)? as i32, number(&mut args)? as i32, 0),
         Code::CloseFrom => sys::close_from(number(&mut args)? as u32),
         Code::ResetSignals => reset_signals(),
@@ -166,13 +152,12 @@ fn string<'a>(args: &mut Args<'a>) -> Result<CStr<'a>, i32> {
 }
 
 fn make_file(path: CStr<'_>, mode: u32, content: &[u8]) -> Answer {
-    const CREATE: u32 = 0o1 | 0o100 | 0o200 | 0o400_000 | 0o2_000_000; // WRONLY CREAT EXCL NOFOLLOW CLOEXEC
+    const CREATE: u32 = abi::O_WRONLY | abi::O_CREAT | abi::O_EXCL | abi::O_NOFOLLOW | O_CLOEXEC;
     fill(sys::open(path, CREATE, mode)? as i32, content)
 }
 
 fn write_file(path: CStr<'_>, content: &[u8]) -> Answer {
-    const WRITE: u32 = 0o1 | 0o2_000_000;
-    fill(sys::open(path, WRITE, 0)? as i32, content)
+    fill(sys::open(path, abi::O_WRONLY | O_CLOEXEC, 0)? as i32, content)
 }
 
 fn fill(fd: i32, content: &[u8]) -> Answer {
@@ -183,9 +168,8 @@ fn fill(fd: i32, content: &[u8]) -> Answer {
 
 /// Not by `open_tree(2)`: its copy counts as a mount namespace, of which an environment may make none.
 fn bind(attributes: u64, source: CStr<'_>, target: CStr<'_>) -> Answer {
-    const BIND_RECURSIVE: u64 = 4096 | 16_384;
     let none = CStr::new(b"\0").ok_or(EINVAL)?;
-    sys::mount(source, target, none, BIND_RECURSIVE, none)?;
+    sys::mount(source, target, none, abi::MS_BIND | abi::MS_REC, none)?;
     sys::mount_setattr(target, attributes)
 }
 
@@ -205,11 +189,10 @@ fn grant(attributes: u64, source: CStr<'_>, target: CStr<'_>) -> Answer {
 }
 
 fn drop_bounding() -> Answer {
-    const PR_CAPBSET_DROP: u64 = 24;
     let mut capability = 0;
     // The kernel answers EINVAL for the first capability that it does not know.
     while capability < 64 {
-        match sys::prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) {
+        match sys::prctl(abi::PR_CAPBSET_DROP, capability, 0, 0, 0) {
             Ok(_) => capability += 1,
             Err(EINVAL) if capability > 0 => break,
             Err(errno) => return Err(errno),

@@ -4,7 +4,8 @@
 //! ahead by the zygote's init (see `super::init`). Only who owns a user namespace may enter it without a capability: the
 //! zygote does, since its init, which is the same user, made it.
 
-use super::fork::{CLONE_INTO_CGROUP, Thread, share};
+use super::abi::{CLONE_INTO_CGROUP, EINTR, EINVAL, O_CLOEXEC, O_RDWR, SIGCHLD};
+use super::fork::{Thread, share};
 use super::record::{Kind, Record, Section};
 use super::run::{Context, fail, report, run_or_exit};
 use super::syscall::{self as sys, CStr};
@@ -44,11 +45,8 @@ pub const ENVIRONMENT_CHANNEL: i32 = 4;
 /// The process id, in the seat, of the one that only makes another: out of the way, so that the other gets the first.
 const USHER: i32 = 300;
 
-const EINVAL: i32 = 22;
-const EINTR: i32 = 4;
 /// The longest request, and the longest program that makes an environment a function's.
 pub const ROOM: usize = 64 * 1024;
-const CLOEXEC: u32 = 0o2_000_000;
 
 struct Buffer(core::cell::UnsafeCell<[u8; ROOM]>);
 // SAFETY: a zygote has one thread (it is refused otherwise), and so has a child that has just been forked from it.
@@ -60,7 +58,7 @@ static BUFFER: Buffer = Buffer(core::cell::UnsafeCell::new([0; ROOM]));
 /// `rseq_offset`: see [`Thread::current`].
 pub fn serve(control: i32, rseq_offset: isize) -> i32 {
     // Children that end are of no interest to the zygote: the kernel reaps them.
-    let _ = sys::signal(sys::SIGCHLD, sys::SIG_IGN);
+    let _ = sys::signal(SIGCHLD, sys::SIG_IGN);
     let thread = Thread::current(rseq_offset);
     // SAFETY: see `Buffer`; serve is called once and has let go of it when it returns.
     let buffer = unsafe { &mut *BUFFER.0.get() };
@@ -148,7 +146,7 @@ impl<'a> Request<'a> {
     /// Gives the environment's process its place among the processes, and its descriptors; the program closes all others.
     fn settle(&self) {
         let channel = self.fds[CHANNEL];
-        let _ = sys::signal(sys::SIGCHLD, sys::SIG_DFL);
+        let _ = sys::signal(SIGCHLD, sys::SIG_DFL);
         if let Err(errno) = self.settle_down() {
             fail(channel, Section::Park, u32::MAX, errno);
         }
@@ -162,7 +160,6 @@ impl<'a> Request<'a> {
     }
 
     fn settle_down(&self) -> Result<(), i32> {
-        const O_RDWR: u32 = 2;
         let null = sys::open(CStr::new(b"/dev/null\0").ok_or(EINVAL)?, O_RDWR, 0)? as i32;
         let (control, channel, output) = (self.fds[CONTROL], self.fds[CHANNEL], self.fds[OUTPUT]);
         // High first: a source may have the very number that another is to get.
@@ -175,8 +172,8 @@ impl<'a> Request<'a> {
         sys::dup3(null, 0, 0)?;
         sys::dup3(output, 1, 0)?;
         sys::dup3(output, 2, 0)?;
-        sys::dup3(control, ENVIRONMENT_CONTROL, CLOEXEC)?;
-        sys::dup3(channel, ENVIRONMENT_CHANNEL, CLOEXEC)?;
+        sys::dup3(control, ENVIRONMENT_CONTROL, O_CLOEXEC)?;
+        sys::dup3(channel, ENVIRONMENT_CHANNEL, O_CLOEXEC)?;
         Ok(())
     }
 }

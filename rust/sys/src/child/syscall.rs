@@ -3,119 +3,12 @@
 
 use core::arch::asm;
 
+#[allow(clippy::wildcard_imports, reason = "a table of one name a line")]
+use super::abi::call::*;
+use super::abi::{self, AT_FDCWD};
+
 /// A kernel call's answer: a value, or an errno.
 pub type Answer = Result<usize, i32>;
-
-#[cfg(target_arch = "x86_64")]
-mod number {
-    pub const READ: usize = 0;
-    pub const WRITE: usize = 1;
-    pub const CLOSE: usize = 3;
-    pub const RT_SIGACTION: usize = 13;
-    pub const RT_SIGPROCMASK: usize = 14;
-    pub const PREAD64: usize = 17;
-    pub const SENDTO: usize = 44;
-    pub const RECVMSG: usize = 47;
-    pub const SOCKET: usize = 41;
-    pub const IOCTL: usize = 16;
-    pub const EXECVE: usize = 59;
-    pub const WAIT4: usize = 61;
-    pub const FCNTL: usize = 72;
-    pub const CHDIR: usize = 80;
-    pub const UMASK: usize = 95;
-    pub const SETSID: usize = 112;
-    pub const SETGROUPS: usize = 116;
-    pub const SETRESUID: usize = 117;
-    pub const SETRESGID: usize = 119;
-    pub const CAPGET: usize = 125;
-    pub const CAPSET: usize = 126;
-    pub const PIVOT_ROOT: usize = 155;
-    pub const PRCTL: usize = 157;
-    pub const GETPPID: usize = 110;
-    pub const SCHED_YIELD: usize = 24;
-    pub const MOUNT: usize = 165;
-    pub const UMOUNT2: usize = 166;
-    pub const SETHOSTNAME: usize = 170;
-    pub const SETDOMAINNAME: usize = 171;
-    pub const EXIT_GROUP: usize = 231;
-    pub const KEYCTL: usize = 250;
-    pub const OPENAT: usize = 257;
-    pub const MKDIRAT: usize = 258;
-    pub const SYMLINKAT: usize = 266;
-    pub const PPOLL: usize = 271;
-    pub const UNSHARE: usize = 272;
-    pub const GET_ROBUST_LIST: usize = 274;
-    pub const SET_ROBUST_LIST: usize = 273;
-    pub const SIGNALFD4: usize = 289;
-    pub const DUP3: usize = 292;
-    pub const PRLIMIT64: usize = 302;
-    pub const SETNS: usize = 308;
-    pub const SECCOMP: usize = 317;
-    pub const EXECVEAT: usize = 322;
-    pub const RSEQ: usize = 334;
-}
-
-#[cfg(target_arch = "aarch64")]
-mod number {
-    pub const FCNTL: usize = 25;
-    pub const DUP3: usize = 24;
-    pub const IOCTL: usize = 29;
-    pub const MKDIRAT: usize = 34;
-    pub const SYMLINKAT: usize = 36;
-    pub const UMOUNT2: usize = 39;
-    pub const MOUNT: usize = 40;
-    pub const PIVOT_ROOT: usize = 41;
-    pub const CHDIR: usize = 49;
-    pub const OPENAT: usize = 56;
-    pub const CLOSE: usize = 57;
-    pub const READ: usize = 63;
-    pub const WRITE: usize = 64;
-    pub const PREAD64: usize = 67;
-    pub const PPOLL: usize = 73;
-    pub const SIGNALFD4: usize = 74;
-    pub const CAPGET: usize = 90;
-    pub const CAPSET: usize = 91;
-    pub const EXIT_GROUP: usize = 94;
-    pub const UNSHARE: usize = 97;
-    pub const SET_ROBUST_LIST: usize = 99;
-    pub const GET_ROBUST_LIST: usize = 100;
-    pub const RT_SIGACTION: usize = 134;
-    pub const RT_SIGPROCMASK: usize = 135;
-    pub const SETRESUID: usize = 147;
-    pub const SETRESGID: usize = 149;
-    pub const SETSID: usize = 157;
-    pub const SETGROUPS: usize = 159;
-    pub const SETHOSTNAME: usize = 161;
-    pub const SETDOMAINNAME: usize = 162;
-    pub const UMASK: usize = 166;
-    pub const PRCTL: usize = 167;
-    pub const GETPPID: usize = 173;
-    pub const SCHED_YIELD: usize = 124;
-    pub const SOCKET: usize = 198;
-    pub const SENDTO: usize = 206;
-    pub const RECVMSG: usize = 212;
-    pub const KEYCTL: usize = 219;
-    pub const EXECVE: usize = 221;
-    pub const WAIT4: usize = 260;
-    pub const PRLIMIT64: usize = 261;
-    pub const SETNS: usize = 268;
-    pub const SECCOMP: usize = 277;
-    pub const EXECVEAT: usize = 281;
-    pub const RSEQ: usize = 293;
-}
-
-// From here on one number serves every architecture.
-pub(super) const CLONE3: usize = 435;
-const CLOSE_RANGE: usize = 436;
-const OPENAT2: usize = 437;
-const MOUNT_SETATTR: usize = 442;
-const LANDLOCK_CREATE_RULESET: usize = 444;
-const LANDLOCK_ADD_RULE: usize = 445;
-const LANDLOCK_RESTRICT_SELF: usize = 446;
-
-#[allow(clippy::wildcard_imports, reason = "a table of one name a line")]
-use number::*;
-pub(super) use number::{GET_ROBUST_LIST, RSEQ, SET_ROBUST_LIST};
 
 /// One system call.
 ///
@@ -179,10 +72,6 @@ impl<'a> CStr<'a> {
     }
 }
 
-pub const AT_FDCWD: i32 = -100;
-const AT_EMPTY_PATH: usize = 0x1000;
-const AT_RECURSIVE: usize = 0x8000;
-
 /// Ends the process, with no finalisers.
 pub fn exit(code: i32) -> ! {
     loop {
@@ -205,8 +94,7 @@ pub fn write(fd: i32, bytes: &[u8]) -> Answer {
 
 /// Sends one packet; a peer that is gone is an error, never a signal.
 pub fn send(fd: i32, bytes: &[u8]) -> Answer {
-    const MSG_NOSIGNAL: usize = 0x4000;
-    call!(SENDTO, fd, bytes.as_ptr(), bytes.len(), MSG_NOSIGNAL, 0, 0)
+    call!(SENDTO, fd, bytes.as_ptr(), bytes.len(), abi::library::MSG_NOSIGNAL, 0, 0)
 }
 
 pub fn close(fd: i32) -> Answer {
@@ -224,14 +112,11 @@ pub fn dup3(from: i32, to: i32, flags: u32) -> Answer {
 
 /// Duplicates `fd` to a number of at least `floor`.
 pub fn dup_above(fd: i32, floor: i32) -> Answer {
-    const F_DUPFD: usize = 0;
-    call!(FCNTL, fd, F_DUPFD, floor)
+    call!(FCNTL, fd, abi::F_DUPFD, floor)
 }
 
 pub fn close_on_exec(fd: i32) -> Answer {
-    const F_SETFD: usize = 2;
-    const FD_CLOEXEC: usize = 1;
-    call!(FCNTL, fd, F_SETFD, FD_CLOEXEC)
+    call!(FCNTL, fd, abi::F_SETFD, abi::FD_CLOEXEC)
 }
 
 pub fn open(path: CStr<'_>, flags: u32, mode: u32) -> Answer {
@@ -240,9 +125,7 @@ pub fn open(path: CStr<'_>, flags: u32, mode: u32) -> Answer {
 
 /// Opens a path to be named later by its descriptor; with a symbolic link anywhere in it that is an error (kernel 5.6).
 pub fn open_resolved(path: CStr<'_>) -> Answer {
-    const O_PATH_CLOEXEC: u64 = 0o10_000_000 | 0o2_000_000;
-    const RESOLVE_NO_SYMLINKS: u64 = 4;
-    let how: [u64; 3] = [O_PATH_CLOEXEC, 0, RESOLVE_NO_SYMLINKS];
+    let how: [u64; 3] = [u64::from(abi::O_PATH | abi::O_CLOEXEC), 0, abi::RESOLVE_NO_SYMLINKS];
     call!(OPENAT2, AT_FDCWD, path.as_ptr(), how.as_ptr(), size_of_val(&how))
 }
 
@@ -270,15 +153,6 @@ pub fn unshare(flags: u64) -> Answer {
     call!(UNSHARE, flags)
 }
 
-/// New namespaces, or those to join.
-pub const CLONE_NEWNS: u64 = 0x0002_0000;
-pub const CLONE_NEWCGROUP: u64 = 0x0200_0000;
-pub const CLONE_NEWUTS: u64 = 0x0400_0000;
-pub const CLONE_NEWIPC: u64 = 0x0800_0000;
-pub const CLONE_NEWUSER: u64 = 0x1000_0000;
-pub const CLONE_NEWPID: u64 = 0x2000_0000;
-pub const CLONE_NEWNET: u64 = 0x4000_0000;
-
 /// Joins the namespaces of `flags` that the process behind a pidfd is in (kernel 5.8).
 pub fn setns(pidfd: i32, flags: u64) -> Answer {
     call!(SETNS, pidfd, flags)
@@ -296,7 +170,7 @@ pub fn unmount(path: CStr<'_>) -> Answer {
 /// Sets mount attributes on the whole tree at `path` (kernel 5.12).
 pub fn mount_setattr(path: CStr<'_>, set: u64) -> Answer {
     let attr: [u64; 4] = [set, 0, 0, 0];
-    call!(MOUNT_SETATTR, AT_FDCWD, path.as_ptr(), AT_RECURSIVE, attr.as_ptr(), size_of_val(&attr))
+    call!(MOUNT_SETATTR, AT_FDCWD, path.as_ptr(), abi::AT_RECURSIVE, attr.as_ptr(), size_of_val(&attr))
 }
 
 /// Makes `.` the root and lets go of the old one.
@@ -333,8 +207,6 @@ pub fn prctl(option: u64, a: u64, b: u64, c: u64, d: u64) -> Answer {
 
 /// Makes every permitted capability one that exec does not take away from a user other than root.
 pub fn keep_capabilities() -> Answer {
-    const PR_CAP_AMBIENT: u64 = 47;
-    const PR_CAP_AMBIENT_RAISE: u64 = 2;
     let header = CAPABILITY_HEADER;
     // Effective, permitted, inheritable of the lower 32, then of the upper.
     let mut sets: [u32; 6] = [0; 6];
@@ -344,14 +216,14 @@ pub fn keep_capabilities() -> Answer {
     let mut capability = 0;
     while capability < 64 {
         // The kernel refuses numbers that it does not know.
-        let _ = prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0);
+        let _ = prctl(abi::PR_CAP_AMBIENT, abi::PR_CAP_AMBIENT_RAISE, capability, 0, 0);
         capability += 1;
     }
     Ok(0)
 }
 
 /// Version 3 of the interface, of this process.
-const CAPABILITY_HEADER: [u32; 2] = [0x2008_0522, 0];
+const CAPABILITY_HEADER: [u32; 2] = [abi::_LINUX_CAPABILITY_VERSION_3, 0];
 
 /// Empties the effective, permitted and inheritable capabilities.
 pub fn drop_capabilities() -> Answer {
@@ -365,16 +237,17 @@ pub fn setrlimit(resource: u64, soft: u64, hard: u64) -> Answer {
     call!(PRLIMIT64, 0, resource, limits.as_ptr(), 0)
 }
 
+/// `struct sock_fprog`.
+#[repr(C)]
+struct Program {
+    len: u16,
+    filter: *const u8,
+}
+
 /// Installs a system call filter: `filter` holds whole `sock_filter` records of eight bytes.
 pub fn seccomp(filter: &[u8]) -> Answer {
-    const SECCOMP_SET_MODE_FILTER: usize = 1;
-    #[repr(C)]
-    struct Program {
-        len: u16,
-        filter: *const u8,
-    }
     let program = Program { len: (filter.len() / 8) as u16, filter: filter.as_ptr() };
-    call!(SECCOMP, SECCOMP_SET_MODE_FILTER, 0, &raw const program)
+    call!(SECCOMP, abi::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
 }
 
 pub fn landlock_create(handled_fs: u64, handled_net: u64, scoped: u64, size: u64) -> Answer {
@@ -382,15 +255,16 @@ pub fn landlock_create(handled_fs: u64, handled_net: u64, scoped: u64, size: u64
     call!(LANDLOCK_CREATE_RULESET, attr.as_ptr(), size, 0)
 }
 
+/// `struct landlock_path_beneath_attr`.
+#[repr(C, packed)]
+struct PathBeneath {
+    access: u64,
+    fd: i32,
+}
+
 pub fn landlock_add_path(ruleset: i32, access: u64, directory: i32) -> Answer {
-    const LANDLOCK_RULE_PATH_BENEATH: usize = 1;
-    #[repr(C, packed)]
-    struct PathBeneath {
-        access: u64,
-        fd: i32,
-    }
     let rule = PathBeneath { access, fd: directory };
-    call!(LANDLOCK_ADD_RULE, ruleset, LANDLOCK_RULE_PATH_BENEATH, &raw const rule, 0)
+    call!(LANDLOCK_ADD_RULE, ruleset, abi::LANDLOCK_RULE_PATH_BENEATH, &raw const rule, 0)
 }
 
 pub fn landlock_restrict(ruleset: i32) -> Answer {
@@ -399,59 +273,61 @@ pub fn landlock_restrict(ruleset: i32) -> Answer {
 
 /// Joins a new, anonymous session keyring, so that the caller's keys are not in reach.
 pub fn new_session_keyring() -> Answer {
-    const KEYCTL_JOIN_SESSION_KEYRING: usize = 1;
-    call!(KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, 0)
+    call!(KEYCTL, abi::KEYCTL_JOIN_SESSION_KEYRING, 0)
+}
+
+/// `struct ifreq`, as far as flags go.
+#[repr(C)]
+struct InterfaceRequest {
+    name: [u8; 16],
+    flags: u16,
+    rest: [u8; 22],
 }
 
 /// Brings the loopback interface of this network namespace up.
 pub fn loopback_up() -> Answer {
-    const AF_INET: usize = 2;
-    const SOCK_DGRAM_CLOEXEC: usize = 2 | 0o2_000_000;
-    const SIOCSIFFLAGS: usize = 0x8914;
-    const IFF_UP: u16 = 1;
-    #[repr(C)]
-    struct Request {
-        name: [u8; 16],
-        flags: u16,
-        rest: [u8; 22],
-    }
-    let fd = call!(SOCKET, AF_INET, SOCK_DGRAM_CLOEXEC, 0)? as i32;
-    let mut request = Request { name: [0; 16], flags: IFF_UP, rest: [0; 22] };
+    use abi::library::{AF_INET, IFF_UP, SOCK_CLOEXEC, SOCK_DGRAM};
+    let fd = call!(SOCKET, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)? as i32;
+    let mut request = InterfaceRequest { name: [0; 16], flags: IFF_UP, rest: [0; 22] };
     request.name[0] = b'l';
     request.name[1] = b'o';
-    let answer = call!(IOCTL, fd, SIOCSIFFLAGS, &raw mut request);
+    let answer = call!(IOCTL, fd, abi::SIOCSIFFLAGS, &raw mut request);
     let _ = close(fd);
     answer
 }
 
 pub const SIG_DFL: usize = 0;
 pub const SIG_IGN: usize = 1;
-pub const SIGCHLD: u32 = 17;
+
+/// `struct sigaction` as the kernel has it: both architectures know a restorer, which handlers alone need.
+#[repr(C)]
+struct Action {
+    handler: usize,
+    flags: usize,
+    restorer: usize,
+    mask: u64,
+}
 
 /// Sets the disposition of a signal to the default or to being ignored.
 pub fn signal(number: u32, disposition: usize) -> Answer {
-    // handler, flags, restorer, mask (x86-64) or handler, flags, mask (aarch64): zeros but for the first word.
-    let action: [usize; 4] = [disposition, 0, 0, 0];
-    call!(RT_SIGACTION, number, action.as_ptr(), 0, 8)
+    let action = Action { handler: disposition, flags: 0, restorer: 0, mask: 0 };
+    call!(RT_SIGACTION, number, &raw const action, 0, size_of_val(&action.mask))
 }
 
 /// Has the kernel reap the children that end, of which it still tells by `SIGCHLD`.
 pub fn reap_by_kernel() -> Answer {
-    const SA_NOCLDWAIT: usize = 2;
-    let action: [usize; 4] = [SIG_DFL, SA_NOCLDWAIT, 0, 0];
-    call!(RT_SIGACTION, SIGCHLD, action.as_ptr(), 0, 8)
+    let action = Action { handler: SIG_DFL, flags: abi::SA_NOCLDWAIT, restorer: 0, mask: 0 };
+    call!(RT_SIGACTION, abi::SIGCHLD, &raw const action, 0, size_of_val(&action.mask))
 }
 
 /// Replaces the set of blocked signals.
 pub fn sigmask(blocked: u64) -> Answer {
-    const SIG_SETMASK: usize = 2;
-    call!(RT_SIGPROCMASK, SIG_SETMASK, &raw const blocked, 0, 8)
+    call!(RT_SIGPROCMASK, abi::SIG_SETMASK, &raw const blocked, 0, 8)
 }
 
 /// A descriptor from which the signals of `set` can be read.
 pub fn signalfd(set: u64) -> Answer {
-    const CLOEXEC_NONBLOCK: usize = 0o2_000_000 | 0o4_000;
-    call!(SIGNALFD4, -1isize, &raw const set, 8, CLOEXEC_NONBLOCK)
+    call!(SIGNALFD4, -1isize, &raw const set, 8, abi::SFD_CLOEXEC | abi::SFD_NONBLOCK)
 }
 
 #[repr(C)]
@@ -477,72 +353,72 @@ pub fn give_way() {
 
 /// Fails unless this is the only thread, and nobody else shares its memory (the kernel changes nothing then).
 pub fn alone() -> Answer {
-    const CLONE_VM: u64 = 0x100;
-    const CLONE_SIGHAND: u64 = 0x800;
-    const CLONE_THREAD: u64 = 0x10000;
-    const ECHILD: i32 = 10;
-    const EBUSY: i32 = 16;
-    unshare(CLONE_VM | CLONE_SIGHAND | CLONE_THREAD)?;
+    unshare(abi::CLONE_VM | abi::CLONE_SIGHAND | abi::CLONE_THREAD)?;
     match reap() {
-        Err(ECHILD) => Ok(0),
+        Err(abi::ECHILD) => Ok(0),
         Err(errno) => Err(errno),
-        Ok(_) => Err(EBUSY),
+        Ok(_) => Err(abi::EBUSY),
     }
 }
 
 /// Reaps one child that has ended, if there is one: its id and wait status.
 pub fn reap() -> Result<Option<(i32, i32)>, i32> {
-    const WNOHANG: usize = 1;
-    const WALL: usize = 0x4000_0000;
     let mut status: i32 = 0;
-    let pid = call!(WAIT4, -1isize, &raw mut status, WNOHANG | WALL, 0)?;
+    let pid = call!(WAIT4, -1isize, &raw mut status, abi::WNOHANG | abi::__WALL, 0)?;
     Ok(if pid == 0 { None } else { Some((pid as i32, status)) })
 }
 
 /// Whether a child lives; it is reaped if it does not. Unlike `reap`, this looks at no other child.
 pub fn lives(pid: i32) -> bool {
-    const WNOHANG: usize = 1;
-    call!(WAIT4, pid, 0, WNOHANG, 0) == Ok(0)
+    call!(WAIT4, pid, 0, abi::WNOHANG, 0) == Ok(0)
 }
 
 /// Replaces this process by the program behind `fd`, with no arguments but a name and no environment.
 pub fn exec_fd(fd: i32, name: CStr<'_>) -> Answer {
     let argv = [name.as_ptr(), core::ptr::null()];
     let envp = [core::ptr::null::<u8>()];
-    call!(EXECVEAT, fd, c"".as_ptr(), argv.as_ptr(), envp.as_ptr(), AT_EMPTY_PATH)
+    call!(EXECVEAT, fd, c"".as_ptr(), argv.as_ptr(), envp.as_ptr(), abi::AT_EMPTY_PATH)
 }
 
 /// Replaces this process by `path`; both lists end in a null pointer and hold pointers to strings that end in NUL.
 pub fn exec(path: CStr<'_>, argv: &[*const u8], envp: &[*const u8]) -> Answer {
-    const EINVAL: i32 = 22;
     if argv.last().is_none_or(|last| !last.is_null()) || envp.last().is_none_or(|last| !last.is_null()) {
-        return Err(EINVAL);
+        return Err(abi::EINVAL);
     }
     call!(EXECVE, path.as_ptr(), argv.as_ptr(), envp.as_ptr())
 }
 
+/// `struct iovec`.
+#[repr(C)]
+struct Vector {
+    base: *mut u8,
+    len: usize,
+}
+
+/// `struct msghdr`.
+#[repr(C)]
+struct Message {
+    name: usize,
+    name_len: u32,
+    vectors: *mut Vector,
+    vectors_len: usize,
+    control: *mut u8,
+    control_len: usize,
+    flags: i32,
+}
+
+/// `struct cmsghdr`, which the descriptors follow.
+#[repr(C)]
+struct ControlHeader {
+    len: usize,
+    level: i32,
+    kind: i32,
+}
+
 /// Receives one packet and the descriptors that came with it: the packet's length and how many descriptors there were.
 pub fn receive(fd: i32, to: &mut [u8], fds: &mut [i32; 16]) -> Result<(usize, usize), i32> {
-    const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
-    const MSG_CTRUNC: i32 = 0x8;
-    const MSG_TRUNC: i32 = 0x20;
-    const EMSGSIZE: i32 = 90;
-    const HEADER: usize = 16;
-    #[repr(C)]
-    struct Vector {
-        base: *mut u8,
-        len: usize,
-    }
-    #[repr(C)]
-    struct Message {
-        name: usize,
-        name_len: u32,
-        vectors: *mut Vector,
-        vectors_len: usize,
-        control: *mut u8,
-        control_len: usize,
-        flags: i32,
-    }
+    use abi::library::{MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_TRUNC};
+    const HEADER: usize = size_of::<ControlHeader>();
     #[repr(C, align(8))]
     struct Control([u8; HEADER + 64]);
     let mut control = Control([0; HEADER + 64]);
@@ -559,7 +435,7 @@ pub fn receive(fd: i32, to: &mut [u8], fds: &mut [i32; 16]) -> Result<(usize, us
     let len = call!(RECVMSG, fd, &raw mut message, MSG_CMSG_CLOEXEC)?;
     // What was cut off is missing from whatever is made of the rest.
     if message.flags & (MSG_TRUNC | MSG_CTRUNC) != 0 {
-        return Err(EMSGSIZE);
+        return Err(abi::EMSGSIZE);
     }
     let mut count = 0;
     if message.control_len > HEADER {
@@ -576,16 +452,71 @@ pub fn receive(fd: i32, to: &mut [u8], fds: &mut [i32; 16]) -> Result<(usize, us
 
 #[cfg(test)]
 mod tests {
+    use std::mem::offset_of;
     use std::os::fd::AsRawFd as _;
     use std::os::unix::net::UnixDatagram;
 
+    use super::*;
+    use crate::child::fork::CloneArgs;
+    use crate::testing::headers::{assert_facts, fact};
+
+    /// Facts about a structure: its size, and where fields are in it.
+    macro_rules! structure {
+        ($ours:ty, $name:literal, $($field:ident $theirs:literal),*) => {
+            vec![
+                fact(concat!("sizeof(struct ", $name, ")"), size_of::<$ours>() as u64),
+                $(fact(concat!("__builtin_offsetof(struct ", $name, ", ", $theirs, ")"), offset_of!($ours, $field) as u64)),*
+            ]
+        };
+    }
+
+    #[test]
+    fn structures_are_those_of_the_kernels_headers() {
+        let mut facts = structure!(Action, "sigaction", handler "sa_handler", flags "sa_flags", restorer "sa_restorer",
+            mask "sa_mask");
+        facts.extend(structure!(Program, "sock_fprog", len "len", filter "filter"));
+        facts.extend(structure!(PathBeneath, "landlock_path_beneath_attr", access "allowed_access", fd "parent_fd"));
+        facts.extend(structure!(PollFd, "pollfd", fd "fd", events "events", revents "revents"));
+        // The kernel's has grown; ours ends where the version that knows cgroups does.
+        let mut clone = structure!(CloneArgs, "clone_args", flags "flags", pidfd "pidfd", child_tid "child_tid",
+            parent_tid "parent_tid", exit_signal "exit_signal", stack "stack", stack_size "stack_size", tls "tls",
+            set_tid "set_tid", set_tid_size "set_tid_size", cgroup "cgroup");
+        clone[0] = fact("CLONE_ARGS_SIZE_VER2", size_of::<CloneArgs>() as u64);
+        facts.extend(clone);
+        // Those that are arrays of numbers here.
+        facts.extend([
+            fact("sizeof(struct mount_attr)", 4 * size_of::<u64>() as u64),
+            fact("__builtin_offsetof(struct mount_attr, attr_set)", 0),
+            fact("sizeof(struct __user_cap_header_struct)", size_of_val(&CAPABILITY_HEADER) as u64),
+            fact("sizeof(struct __user_cap_data_struct[2])", 6 * size_of::<u32>() as u64),
+            fact("__builtin_offsetof(struct __user_cap_data_struct, permitted)", 4),
+            fact("__builtin_offsetof(struct __user_cap_data_struct, inheritable)", 8),
+            fact("sizeof(struct rlimit64)", 2 * size_of::<u64>() as u64),
+            fact("__builtin_offsetof(struct rlimit64, rlim_max)", size_of::<u64>() as u64),
+            fact("sizeof(struct signalfd_siginfo)", 128),
+            fact("sizeof(sigset_t)", size_of::<u64>() as u64),
+            fact("__builtin_offsetof(struct landlock_ruleset_attr, handled_access_fs)", 0),
+            fact("__builtin_offsetof(struct landlock_ruleset_attr, handled_access_net)", 8).since(6, 7),
+            fact("__builtin_offsetof(struct landlock_ruleset_attr, scoped)", 16).since(6, 12),
+        ]);
+        let headers = "linux/sched.h linux/mount.h linux/landlock.h linux/filter.h linux/capability.h linux/resource.h \
+            linux/signalfd.h asm/poll.h asm/signal.h";
+        assert_facts(headers, &facts);
+
+        let mut library = structure!(Vector, "iovec", base "iov_base", len "iov_len");
+        library.extend(structure!(Message, "msghdr", name "msg_name", name_len "msg_namelen", vectors "msg_iov",
+            vectors_len "msg_iovlen", control "msg_control", control_len "msg_controllen", flags "msg_flags"));
+        library.extend(structure!(ControlHeader, "cmsghdr", len "cmsg_len", level "cmsg_level", kind "cmsg_type"));
+        library.extend(structure!(InterfaceRequest, "ifreq", flags "ifr_flags"));
+        assert_facts("sys/socket.h net/if.h", &library);
+    }
+
     #[test]
     fn a_packet_that_does_not_fit_is_an_error_and_not_a_shorter_one() {
-        const EMSGSIZE: i32 = 90;
         let (ours, theirs) = UnixDatagram::pair().expect("a pair of sockets");
-        for (sent, received) in [(8, Ok((8, 0))), (9, Err(EMSGSIZE))] {
+        for (sent, received) in [(8, Ok((8, 0))), (9, Err(abi::EMSGSIZE))] {
             theirs.send(&vec![1; sent]).expect("it is sent");
-            assert_eq!(super::receive(ours.as_raw_fd(), &mut [0; 8], &mut [-1; 16]), received);
+            assert_eq!(receive(ours.as_raw_fd(), &mut [0; 8], &mut [-1; 16]), received);
         }
     }
 }

@@ -291,3 +291,58 @@ fn dates_are_seconds() {
         assert_eq!(seconds(date), expected);
     }
 }
+
+/// How many files lie below a directory that was unpacked, and their size. Nothing there is a device or leads out.
+fn inspect(top: &Path, folder: &Path) -> (u64, u64) {
+    let (mut files, mut bytes) = (0, 0);
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let kind = fs::symlink_metadata(&path).unwrap();
+        if kind.is_dir() {
+            let below = inspect(top, &path);
+            (files, bytes) = (files + below.0, bytes + below.1);
+        } else if kind.is_symlink() {
+            let inside = path.strip_prefix(top).unwrap().as_os_str().as_encoded_bytes();
+            assert!(stays_inside(inside, fs::read_link(&path).unwrap().as_os_str().as_encoded_bytes()), "{path:?}");
+        } else {
+            assert!(kind.is_file() && kind.mode() & 0o7000 == 0, "{path:?}");
+            (files, bytes) = (files + 1, bytes + kind.len());
+        }
+    }
+    (files, bytes)
+}
+
+#[test]
+fn fuzz_archives_are_unpacked_whole_or_refused() {
+    const MEMORY: usize = 4 << 20;
+    let mut deflated = ZipWriter::new(Cursor::new(Vec::new()));
+    let method = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
+    deflated.start_file("pkg/app.py", method).unwrap();
+    deflated.write_all(&b"def handler(event, context): return event\n".repeat(20)).unwrap();
+    let seeds = [
+        archive(&["app.py"]),
+        archive(&["a/", "a/b/c.txt", "link->a/b/c.txt", "x.so"]),
+        archive(&["up->../..", "b"]),
+        with_mode(archive(&["device"]), 0o020_666),
+        deflated.finish().unwrap().into_inner(),
+        b"PK\x05\x06".iter().copied().chain([0; 18]).collect(),
+        b"def handler(event, context): return event\n".to_vec(),
+    ];
+    let scratch = Scratch::new();
+    coldframe_sys::testing::fuzz::fuzz(&seeds, |bytes| {
+        let source = scratch.write("code.zip", bytes);
+        let (outcome, memory) = coldframe_sys::testing::metered::peak(|| scratch.code(&source));
+        assert!(memory < MEMORY + 8 * bytes.len(), "{memory} bytes of memory for {}", bytes.len());
+        let fate = match outcome {
+            Ok(snapshot) => {
+                let (files, size) = inspect(&snapshot.path, &snapshot.path);
+                assert!(size <= UNZIPPED_BYTES);
+                format!("{files} files")
+            }
+            Err(Error::Configuration(why)) => why.chars().filter(char::is_ascii_alphabetic).skip(20).take(60).collect(),
+            Err(other) => panic!("{other:?}"),
+        };
+        assert!(scratch.stored().is_empty(), "{fate}");
+        fate
+    });
+}
