@@ -1,6 +1,6 @@
 """Coldframe itself is wrong: a panic in it is an error that says so, and no deadline is lost in silence.
 
-The native module trusts the package with lengths of time. One that no clock has makes it panic, which is what these tests need.
+The native module trusts the package with lengths of time. One that no clock has makes it panic, which these tests need.
 """
 
 import logging
@@ -18,7 +18,7 @@ SLEEP = "import time\ndef handler(event, context):\n    time.sleep(event)\n    r
 def test_no_panic_crosses_into_python(make, capfd):
     with coldframe.Host() as host:
         fn = make(SLEEP, host=host)
-        with pytest.raises(coldframe.ColdframeError, match="defect of coldframe.*overflow"):
+        with pytest.raises(coldframe.ColdframeError, match=r"defect of coldframe.*overflow"):
             host._native.wait_for_stock(ENDLESS_S)
         assert "panicked" in capfd.readouterr().err, "for those who mend it"
         assert fn(0) == 0, "a call that failed takes nothing else along"
@@ -38,7 +38,9 @@ def test_a_supervisor_that_panics_ends_its_host_and_says_so(make, monkeypatch, c
         with pytest.raises(coldframe.ColdframeError, match="defect of coldframe"):
             running.result(5)
         for call in (fn, fn.invoke, lambda: host.prewarm(fn, 1)):
-            with pytest.raises(coldframe.ColdframeError, match=r"defect of coldframe.*this host has ended its environments"):
+            with pytest.raises(
+                coldframe.ColdframeError, match=r"defect of coldframe.*this host has ended its environments"
+            ):
                 call()
         with pytest.raises(coldframe.ColdframeError, match="defect of coldframe"):
             make(SLEEP, host=host, name="other")

@@ -1,7 +1,7 @@
 """What the host has is used up: descriptors, processes, the disk. Each attempt works, or says what is missing.
 
-Each test runs a program that lets itself have a little more at every step, until there is enough: `attempt` makes a host, a
-function and an environment from nothing, beside a host with a warm environment that has all it needs.
+Each test runs a program that lets itself have a little more at every step, until there is enough: `attempt` makes a
+host, a function and an environment from nothing, beside a host with a warm environment that has all it needs.
 """
 
 import json
@@ -49,7 +49,8 @@ PROGRAM = """
             before = own()
             limit(at)
             began = time.monotonic()
-            each = {"step": at, "attempt": outcome(attempt), "took_s": time.monotonic() - began, "warm": outcome(lambda: warm(2))}
+            each = {"step": at, "attempt": outcome(attempt), "took_s": time.monotonic() - began}
+            each["warm"] = outcome(lambda: warm(2))
             free()
             gc.collect()
             until = time.monotonic() + 2

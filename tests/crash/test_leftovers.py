@@ -1,4 +1,4 @@
-"""What cannot be ended and what the dead leave: it is told once, listed by `coldframe doctor`, and collected when it can be."""
+"""What cannot be ended and what the dead leave: told once, listed by `coldframe doctor`, collected when it can be."""
 
 import contextlib
 import ctypes

@@ -1,8 +1,8 @@
 """The clock on the wall may jump: no deadline, no rest and no retirement depends on it.
 
 Nobody may set the clock of a machine for a test. What stands for it: a library that gives the embedding process another
-time of day at every question, a look at the clocks that its timers use, and a time namespace, in which the clock that does
-count began somewhere else.
+time of day at every question, a look at the clocks that its timers use, and a time namespace, in which the clock that
+does count began somewhere else.
 """
 
 import ctypes
@@ -96,7 +96,7 @@ def run(tmp_path, before=None, **environment):
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(PROGRAM), str(tmp_path)],
         env=os.environ | environment,
-        preexec_fn=before,  # noqa: PLW1509 - the namespace has to be entered by the child
+        preexec_fn=before,  # the namespace has to be entered by the child
         capture_output=True,
         text=True,
         timeout=40,

@@ -13,5 +13,9 @@ settings.register_profile(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-settings.register_profile("fuzz", settings.get_profile("moment"), derandomize=False, max_examples=5_000)
-settings.load_profile("fuzz" if "COLDFRAME_FUZZ_S" in os.environ else "moment")
+_SECONDS = os.environ.get("COLDFRAME_FUZZ_S")
+# An example takes some milliseconds, a hundredth of a second where the machine is busy.
+settings.register_profile(
+    "fuzz", settings.get_profile("moment"), derandomize=False, max_examples=max(100, int(20 * float(_SECONDS or 0)))
+)
+settings.load_profile("fuzz" if _SECONDS else "moment")

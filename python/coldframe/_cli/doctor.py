@@ -1,4 +1,4 @@
-"""`coldframe doctor`: what this host gives, protection by protection, what would mend the rest, and what is left over."""
+"""`coldframe doctor`: what this host gives, protection by protection, what would mend the rest, and leftovers."""
 
 from __future__ import annotations
 

@@ -91,7 +91,9 @@ impl State {
     /// Notes what could not be ended, for [`leftovers`]. A note that cannot be written is only missed there.
     pub fn note_stuck<'a>(&self, paths: impl IntoIterator<Item = &'a PathBuf>) {
         let text = paths.into_iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join("\n");
-        let _ = fs::write(self.directory.join(STUCK), text);
+        // In one step for whoever reads it.
+        let (new, path) = (self.directory.join(".stuck"), self.directory.join(STUCK));
+        let _ = fs::write(&new, text).and_then(|()| fs::rename(&new, &path));
     }
 
     /// In a forked copy of the process: the lock is the parent's, and is not to outlive it here.

@@ -127,8 +127,8 @@ impl<'a> Request<'a> {
 
     /// Forks into the seat; true in the child there.
     ///
-    /// The zygote's memory is copied once, by the last of three: the first joins cgroups and namespaces, which the zygote
-    /// itself may not; the second is the first process in the seat's pid namespace, whose child the seat's init inherits
+    /// The zygote's memory is copied once, by the last of three: the first joins namespaces, which the zygote itself may
+    /// not; the second is in the seat's pid namespace and joins version 1 cgroups, and its child the seat's init inherits
     /// when it has ended. Both share the zygote's memory, and end while that waits.
     fn fork(&mut self) -> bool {
         match share(enter, self, 0) {
@@ -150,7 +150,7 @@ impl<'a> Request<'a> {
         if let Err(errno) = self.settle_down() {
             fail(channel, Section::Park, u32::MAX, errno);
         }
-        // Those that share the zygote's memory must be gone before anybody here could hold them up.
+        // Who shares the zygote's memory and is in our cgroups must be gone before anybody could freeze it with us.
         while sys::parent() != 1 {
             sys::give_way();
         }
@@ -178,17 +178,12 @@ impl<'a> Request<'a> {
     }
 }
 
-/// In a process that shares the zygote's memory: joins the seat's version 1 cgroups and its namespaces. A step that fails
-/// is noted for the zygote; their places are those of the doors, then of the namespaces, then of the fork.
+/// In a process that shares the zygote's memory: joins the seat's namespaces. A step that fails is noted for the zygote;
+/// their places are those of the doors, then of the namespaces, then of the fork.
+///
+/// It joins no cgroup: nobody there waits for its end, and whoever freezes the environment soon would stop the zygote too.
 extern "C" fn enter(request: &mut Request<'_>) {
-    let doors = &request.fds[CGROUP + 1..];
-    let mut index = 0;
-    for &door in doors {
-        if let Err(errno) = sys::write(door, b"0") {
-            request.give_up(index, errno);
-        }
-        index += 1;
-    }
+    let index = (request.fds.len() - CGROUP - 1) as u32;
     if let Err(errno) = sys::setns(request.fds[SEAT], request.flags & !(INTO_CGROUP | PARK)) {
         request.give_up(index, errno);
     }
@@ -199,8 +194,14 @@ extern "C" fn enter(request: &mut Request<'_>) {
     }
 }
 
-/// In the seat's pid namespace: makes the one process that is to stay there.
+/// In the seat's pid namespace: joins the seat's version 1 cgroups, and makes the one process that is to stay there.
 extern "C" fn be_born(request: &mut Request<'_>) {
+    let doors = &request.fds[CGROUP + 1..];
+    for (index, &door) in doors.iter().enumerate() {
+        if let Err(errno) = sys::write(door, b"0") {
+            request.give_up(index as u32, errno);
+        }
+    }
     let cgroup = if request.flags & INTO_CGROUP == 0 { None } else { Some(request.fds[CGROUP]) };
     match request.thread.fork(cgroup) {
         Ok(0) => {}

@@ -125,7 +125,8 @@ pub fn open(path: CStr<'_>, flags: u32, mode: u32) -> Answer {
 
 /// Opens a path to be named later by its descriptor; with a symbolic link anywhere in it that is an error (kernel 5.6).
 pub fn open_resolved(path: CStr<'_>) -> Answer {
-    let how: [u64; 3] = [u64::from(abi::O_PATH | abi::O_CLOEXEC), 0, abi::RESOLVE_NO_SYMLINKS];
+    // `struct open_how`: flags, mode, how to resolve.
+    let how: [u64; 3] = [(abi::O_PATH | abi::O_CLOEXEC).into(), 0, abi::RESOLVE_NO_SYMLINKS];
     call!(OPENAT2, AT_FDCWD, path.as_ptr(), how.as_ptr(), size_of_val(&how))
 }
 
@@ -485,6 +486,8 @@ mod tests {
         facts.extend(clone);
         // Those that are arrays of numbers here.
         facts.extend([
+            fact("sizeof(struct open_how)", 3 * size_of::<u64>() as u64),
+            fact("__builtin_offsetof(struct open_how, resolve)", 2 * size_of::<u64>() as u64),
             fact("sizeof(struct mount_attr)", 4 * size_of::<u64>() as u64),
             fact("__builtin_offsetof(struct mount_attr, attr_set)", 0),
             fact("sizeof(struct __user_cap_header_struct)", size_of_val(&CAPABILITY_HEADER) as u64),
@@ -499,7 +502,7 @@ mod tests {
             fact("__builtin_offsetof(struct landlock_ruleset_attr, handled_access_net)", 8).since(6, 7),
             fact("__builtin_offsetof(struct landlock_ruleset_attr, scoped)", 16).since(6, 12),
         ]);
-        let headers = "linux/sched.h linux/mount.h linux/landlock.h linux/filter.h linux/capability.h linux/resource.h \
+        let headers = "linux/sched.h linux/mount.h linux/openat2.h linux/landlock.h linux/filter.h linux/capability.h linux/resource.h \
             linux/signalfd.h asm/poll.h asm/signal.h";
         assert_facts(headers, &facts);
 
