@@ -12,7 +12,7 @@ user="tests/escape"
 if [ "$length" = short ]; then
     refusals=tests/escape/test_refusals.py::test_the_filter_refuses
     root="tests/vm $refusals"
-    user="$refusals tests/escape/test_reach.py::test_no_door_of_the_kernel_is_there"
+    user=$refusals
 else
     root="$root tests/kernel/test_isolation.py tests/kernel/test_life.py tests/crash/test_death.py"
 fi
