@@ -241,7 +241,8 @@ def mounts():
 def inventory():
     """Return everything that a test could leave behind."""
     return {
-        "processes": Counter(f"{pid} {name}" for pid, name in descendants().items()),
+        # Without their states, which are of a moment.
+        "processes": Counter(f"{pid} {name.rpartition(' (')[0]}" for pid, name in descendants().items()),
         "cgroups": Counter(cgroups_of(os.getpid())),
         "directories": Counter(directories_of(os.getpid())),
         "descriptors": descriptors(),
