@@ -24,8 +24,9 @@ test-python: $(VENV)/built
 test-user: $(VENV)/built
 	$(BIN)/python tests/ordinary.py -q tests/escape
 
+test-legacy: TESTS ?= tests/escape tests/kernel/test_cgroups.py tests/kernel/test_life.py
 test-legacy: $(VENV)/built
-	COLDFRAME_PRETEND=-cgroup2 $(BIN)/python -m pytest -q tests/escape tests/kernel/test_cgroups.py tests/kernel/test_life.py
+	COLDFRAME_PRETEND=-cgroup2 $(BIN)/python -m pytest -q $(TESTS)
 
 # In an emulated machine with version 2 alone, as root and as an ordinary user: a quarter of an hour, or five minutes.
 test-vm: $(VENV)/vm
