@@ -112,6 +112,8 @@ def _add_site_builtins() -> None:
 
 def _preload(names: list[str]) -> dict[str, str]:
     """Import the modules `names`; return the first that makes this process unfit to fork, with the reason."""
+    if not names:
+        return {}
     shared, opened = _shared_memory(), _opened()
     for name in names:
         try:

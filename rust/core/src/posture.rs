@@ -218,24 +218,14 @@ fn weaken(wall: Wall, step: Step) -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::environment::{Birth, Function, Identity, assign};
-    use crate::spec::{Architecture, ProcView};
+    use crate::plan::environment::tests::function;
+    use crate::plan::environment::{Birth, Identity, assign};
+    use crate::spec::Architecture;
 
     /// Everything that an environment's process and its seat go through.
     fn whole() -> Vec<Step> {
         let birth = Birth::new(Identity::Callers(1000, 1000), 0, false, Some(7), &[], &Posture::default());
-        let function = Function {
-            code: "c0de".into(),
-            layers: None,
-            opt: None,
-            tmp_mb: 64,
-            memory_mb: 128,
-            max_processes: 10,
-            noexec_tmp: false,
-            proc_view: ProcView::Pid,
-            network: false,
-        };
-        let assigned = assign(&function, Some(7), Some(Architecture::X86_64), &Posture::default());
+        let assigned = assign(&function(), Some(7), Some(Architecture::X86_64), &Posture::default());
         birth.seat.into_iter().chain(birth.park).chain(assigned).collect()
     }
 

@@ -420,8 +420,22 @@ fn init(architecture: Architecture) -> Vec<Step> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    pub fn function() -> Function {
+        Function {
+            code: "c0de".into(),
+            layers: Some("1a7e".into()),
+            opt: None,
+            tmp_mb: 64,
+            memory_mb: 128,
+            max_processes: 10,
+            noexec_tmp: false,
+            proc_view: ProcView::Pid,
+            network: false,
+        }
+    }
     use crate::seccomp::Instruction;
     use crate::seccomp::interpreter::{Call, check, run};
     use coldframe_sys::testing::headers::{assert_facts, fact};
@@ -443,20 +457,6 @@ mod tests {
             fact("(SECURE_ALL_BITS | SECURE_ALL_LOCKS) & ~(1 << SECURE_KEEP_CAPS)", SECUREBITS),
         ];
         assert_facts("linux/resource.h linux/securebits.h", &facts);
-    }
-
-    fn function() -> Function {
-        Function {
-            code: "c0de".into(),
-            layers: Some("1a7e".into()),
-            opt: None,
-            tmp_mb: 64,
-            memory_mb: 128,
-            max_processes: 10,
-            noexec_tmp: false,
-            proc_view: ProcView::Pid,
-            network: false,
-        }
     }
 
     fn position(steps: &[Step], wanted: impl Fn(&Step) -> bool) -> usize {
