@@ -30,7 +30,7 @@ test-legacy: $(VENV)/built
 
 # In an emulated machine with version 2 alone, as root and as an ordinary user: a quarter of an hour, or five minutes.
 test-vm: $(VENV)/vm
-	$(BIN)/python tests/vm/machine.py --within 1200 bash tests/vm/tests.sh $(abspath $(BIN))/python all
+	$(BIN)/python tests/vm/machine.py --within 900 bash tests/vm/tests.sh $(abspath $(BIN))/python all
 
 test-vm-short: $(VENV)/vm
 	$(BIN)/python tests/vm/machine.py --within 600 bash tests/vm/tests.sh $(abspath $(BIN))/python short
