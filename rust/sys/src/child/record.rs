@@ -16,6 +16,10 @@ pub enum Kind {
     Born = 5,
     /// It waits for its function.
     Parked = 6,
+    /// A base stands still, and can be looked at; `value` is an errno of a question, or 0.
+    Stopped = 7,
+    /// What was asked for is done.
+    Done = 8,
 }
 
 /// Which program a failed step belongs to.
@@ -34,6 +38,10 @@ pub enum Section {
     Child = 4,
     /// What an init does when it has started its child.
     Last = 5,
+    /// How a base is taken over.
+    Take = 6,
+    /// How ids are mapped below a base.
+    Map = 7,
 }
 
 /// Sixteen bytes: kind, section, index, value.

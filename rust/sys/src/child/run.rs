@@ -41,7 +41,8 @@ pub fn report(channel: i32, record: Record) {
     let _ = sys::send(channel, &record.to_bytes());
 }
 
-fn run(program: &[u8], context: &mut Context<'_>) -> Result<(), (u32, i32)> {
+/// Runs `program`: where a step fails, its place and the errno.
+pub fn run(program: &[u8], context: &mut Context<'_>) -> Result<(), (u32, i32)> {
     let mut steps = Steps::new(program);
     let mut index = 0;
     while let Some(step) = steps.take() {

@@ -59,10 +59,20 @@ static BUFFER: Buffer = Buffer(core::cell::UnsafeCell::new([0; ROOM]));
 pub fn serve(control: i32, rseq_offset: isize) -> i32 {
     // Children that end are of no interest to the zygote: the kernel reaps them.
     let _ = sys::signal(SIGCHLD, sys::SIG_IGN);
-    let thread = Thread::current(rseq_offset);
+    let parked = serve_as(control, &Thread::current(rseq_offset));
+    if parked >= 0 {
+        let _ = sys::signal(SIGCHLD, sys::SIG_DFL);
+    }
+    parked
+}
+
+/// The same, in this thread, which leaves signals alone.
+pub(super) fn serve_as(control: i32, thread: &Thread) -> i32 {
     // SAFETY: see `Buffer`; serve is called once and has let go of it when it returns.
     let buffer = unsafe { &mut *BUFFER.0.get() };
     loop {
+        // Those that were only to make others, where the kernel does not do it.
+        while let Ok(Some(_)) = sys::reap() {}
         let mut fds = [-1; 16];
         let (len, count) = match sys::receive(control, buffer, &mut fds) {
             Ok((0, _)) => return -1,
@@ -70,7 +80,7 @@ pub fn serve(control: i32, rseq_offset: isize) -> i32 {
             Err(EINTR) => continue,
             Err(_) => return -1,
         };
-        if let Some(mut request) = Request::parse(&buffer[..len], &fds[..count], &thread)
+        if let Some(mut request) = Request::parse(&buffer[..len], &fds[..count], thread)
             && request.fork()
         {
             request.settle();
@@ -146,7 +156,6 @@ impl<'a> Request<'a> {
     /// Gives the environment's process its place among the processes, and its descriptors; the program closes all others.
     fn settle(&self) {
         let channel = self.fds[CHANNEL];
-        let _ = sys::signal(SIGCHLD, sys::SIG_DFL);
         if let Err(errno) = self.settle_down() {
             fail(channel, Section::Park, u32::MAX, errno);
         }

@@ -88,6 +88,11 @@ pub fn read_at(fd: i32, to: &mut [u8], place: usize) -> Answer {
     call!(PREAD64, fd, to.as_mut_ptr(), to.len(), place)
 }
 
+/// Writes to a place in the file.
+pub fn write_at(fd: i32, bytes: &[u8], place: usize) -> Answer {
+    call!(PWRITE64, fd, bytes.as_ptr(), bytes.len(), place)
+}
+
 pub fn write(fd: i32, bytes: &[u8]) -> Answer {
     call!(WRITE, fd, bytes.as_ptr(), bytes.len())
 }
@@ -367,6 +372,18 @@ pub fn reap() -> Result<Option<(i32, i32)>, i32> {
     let mut status: i32 = 0;
     let pid = call!(WAIT4, -1isize, &raw mut status, abi::WNOHANG | abi::__WALL, 0)?;
     Ok(if pid == 0 { None } else { Some((pid as i32, status)) })
+}
+
+/// Waits for the next change of this child, or of whom this process traces: its wait status.
+pub fn wait_for(pid: i32) -> Result<i32, i32> {
+    let mut status: i32 = 0;
+    loop {
+        match call!(WAIT4, pid, &raw mut status, abi::__WALL, 0) {
+            Ok(_) => return Ok(status),
+            Err(abi::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
 }
 
 /// Whether a child lives; it is reaped if it does not. Unlike `reap`, this looks at no other child.
