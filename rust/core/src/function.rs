@@ -80,6 +80,8 @@ pub struct Function {
     pub zygote: ZygoteKey,
     /// Every protection, and what is in force.
     pub isolation: BTreeMap<String, String>,
+    /// What of it the plans of its environments need.
+    pub planned: environment::Function,
     /// How an environment becomes this function's.
     pub assign: Vec<program::Step>,
     /// `assign`, encoded.
@@ -115,6 +117,7 @@ impl Function {
             noexec_tmp: spec.noexec_tmp,
             proc_view: spec.proc_view,
             network: spec.network,
+            snapstart: spec.snapstart,
         };
         let assign =
             environment::assign(&planned, facts.landlock, facts.seccomp.then_some(Architecture::HOST), &facts.posture);
@@ -132,6 +135,7 @@ impl Function {
             id: random::number(),
             zygote,
             isolation,
+            planned,
             assign,
             assign_program,
             init,
@@ -223,7 +227,7 @@ fn beside_layers(interpreter: &Interpreter, layers: &Path) -> Result<Option<envi
 fn init_message(spec: &Spec, layers: bool) -> Result<Vec<u8>> {
     const MOST: usize = 1 << 20;
     let memory = spec.memory_mb.to_string();
-    let (group, stream) = (format!("/aws/lambda/{}", spec.name), format!("{}/[$LATEST]{}", today(), random::hex(32)));
+    let (group, stream) = (format!("/aws/lambda/{}", spec.name), log_stream());
     let threads = (spec.vcpus().ceil() as u64).max(1).to_string();
     let execution = format!("AWS_Lambda_python{}", spec.interpreter.version);
     let mut env: BTreeMap<&str, &str> = BTreeMap::from([
@@ -234,7 +238,7 @@ fn init_message(spec: &Spec, layers: bool) -> Result<Vec<u8>> {
         ("AWS_LAMBDA_FUNCTION_NAME", &spec.name),
         ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", &memory),
         ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
-        ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
+        ("AWS_LAMBDA_INITIALIZATION_TYPE", if spec.snapstart { "snap-start" } else { "on-demand" }),
         ("AWS_LAMBDA_LOG_GROUP_NAME", &group),
         ("AWS_LAMBDA_LOG_STREAM_NAME", &stream),
         ("LAMBDA_TASK_ROOT", "/var/task"),
@@ -283,6 +287,7 @@ fn init_message(spec: &Spec, layers: bool) -> Result<Vec<u8>> {
         "env": env,
         "packages": packages,
         "layers": layers,
+        "snapstart": spec.snapstart,
         "function_name": spec.name,
         "function_version": "$LATEST",
         "memory_limit_in_mb": memory,
@@ -295,6 +300,16 @@ fn init_message(spec: &Spec, layers: bool) -> Result<Vec<u8>> {
         return Err(Error::Configuration(format!("env is {} bytes; keep it below {MOST}", bytes.len())));
     }
     Ok(bytes)
+}
+
+/// What is new in a restored environment, for its runtime.
+pub fn restore_message() -> Vec<u8> {
+    json!({"log_stream_name": log_stream()}).to_string().into_bytes()
+}
+
+/// The name of another log stream.
+fn log_stream() -> String {
+    format!("{}/[$LATEST]{}", today(), random::hex(32))
 }
 
 /// The date, as log streams are named after it: YYYY/MM/DD.

@@ -74,8 +74,8 @@ impl Ticket {
         !held.cancelled
     }
 
-    /// The invocation is over: a late cancellation must not hit whoever has the environment next.
-    fn release(&self) {
+    /// The invocation has left its environment: a late cancellation must not hit whoever has that next.
+    pub fn release(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).environment = Weak::new();
     }
 }
@@ -294,6 +294,9 @@ fn stillborn(
     let verdict = match reply {
         // One that has its event has that event's time, too.
         _ if environment.cause() == Cause::Timeout && environment.has_event() => Verdict::Timeout(timeout),
+        _ if environment.cause() == Cause::Timeout && environment.is_restored() => {
+            Verdict::Init(report::restore_timeout(INIT_TIMEOUT))
+        }
         _ if environment.cause() == Cause::Timeout => Verdict::Timeout(INIT_TIMEOUT),
         _ if environment.out_of_memory() => Verdict::Memory,
         Reply::Answer(Kind::InitError, body) => Verdict::Init(body),
@@ -317,10 +320,16 @@ fn sum_up(
 ) -> Outcome {
     let (output, log_dropped) = environment.output();
     let memory_mb = environment.function().spec.memory_mb;
+    let restored = environment.is_restored();
     let report = Report {
-        start: if init.is_some() { Start::Cold } else { Start::Warm },
+        start: match init {
+            Some(_) if restored => Start::Restored,
+            Some(_) => Start::Cold,
+            None => Start::Warm,
+        },
         duration,
-        init,
+        init: init.filter(|_| !restored),
+        restore: init.filter(|_| restored),
         memory_mb,
         max_memory: if verdict == Verdict::Memory { memory_mb << 20 } else { peak },
         cpu,

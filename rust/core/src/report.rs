@@ -31,6 +31,8 @@ pub enum Verdict {
 pub enum Start {
     /// It was made for it.
     Cold,
+    /// It is a fork of its initialised function.
+    Restored,
     /// It had served before.
     Warm,
 }
@@ -44,6 +46,8 @@ pub struct Report {
     pub duration: Duration,
     /// From the wish for a new environment to an initialised one.
     pub init: Option<Duration>,
+    /// From the wish for a new environment to one that is restored.
+    pub restore: Option<Duration>,
     /// The cap, in MiB.
     pub memory_mb: u64,
     /// The most that was in use, in bytes.
@@ -84,6 +88,11 @@ impl Report {
     /// Whole milliseconds, rounded up.
     pub fn billed_ms(&self) -> u64 {
         (self.duration.as_secs_f64() * 1000.0).ceil() as u64
+    }
+
+    /// The same of the restoring.
+    pub fn billed_restore_ms(&self) -> Option<u64> {
+        self.restore.map(|restore| (restore.as_secs_f64() * 1000.0).ceil() as u64)
     }
 
     /// The most memory that was in use, in whole MiB, and never more than the cap.
@@ -127,6 +136,12 @@ impl Verdict {
             Self::Ok(_) | Self::Handler(_) | Self::Payload(_) => "",
         }
     }
+}
+
+/// The error of an environment whose hooks for the time after a restore took longer than this.
+pub fn restore_timeout(limit: Duration) -> Vec<u8> {
+    let message = format!("the after-restore hooks took longer than {:.2} seconds", limit.as_secs_f64());
+    json!({"errorType": "Runtime.RestoreHookUserTimeout", "errorMessage": message}).to_string().into_bytes()
 }
 
 /// Whether an error JSON that the runtime wrote is of this kind. Its keys come in the runtime's order, so that a look at
@@ -185,6 +200,10 @@ fn lines(request_id: &str, output: &str, verdict: &Verdict, report: &Report) -> 
     if let Some(init) = report.init {
         let _ = write!(log, "\tInit Duration: {:.2} ms", init.as_secs_f64() * 1000.0);
     }
+    if let Some((restore, billed)) = report.restore.zip(report.billed_restore_ms()) {
+        let ms = restore.as_secs_f64() * 1000.0;
+        let _ = write!(log, "\tRestore Duration: {ms:.2} ms\tBilled Restore Duration: {billed} ms");
+    }
     log.push_str(verdict.status());
     log.push_str("\t\n");
     log
@@ -208,6 +227,7 @@ mod tests {
             start: Start::Cold,
             duration: Duration::from_micros(3010),
             init: Some(Duration::from_micros(110_100)),
+            restore: None,
             memory_mb: 128,
             max_memory: 36 << 20,
             cpu: Duration::ZERO,

@@ -21,6 +21,8 @@ pub enum Kind {
     Invoke = 2,
     /// To the environment, ahead of need: what the function is.
     Describe = 3,
+    /// To one that is a fork of an initialised function: the same as `Init`, with what is new in this environment.
+    Restore = 4,
     /// From it: the function is initialised.
     Ready = 11,
     /// From it: the function could not be initialised.

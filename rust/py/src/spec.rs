@@ -47,6 +47,7 @@ pub fn from_keywords(given: &Bound<'_, PyDict>) -> PyResult<Spec> {
             Isolation::Strict
         },
         reserved_concurrency: item(given, "reserved_concurrency")?,
+        snapstart: item(given, "snapstart")?,
         reuse: item(given, "reuse")?,
         proc_view: if item::<String>(given, "proc")? == "masked" { ProcView::Masked } else { ProcView::Pid },
         noexec_tmp: item(given, "noexec_tmp")?,

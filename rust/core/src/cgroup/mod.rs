@@ -257,6 +257,14 @@ impl Cgroup {
             .collect()
     }
 
+    /// The file through which a process joins the version 2 tree by writing `0`. The right to do so is ours, who open it, and not
+    /// that of who writes (kernel 5.16, and those before it that are kept up).
+    pub fn gate(&self) -> Result<Option<OwnedFd>> {
+        let Some(path) = self.unified.as_ref().map(|path| path.join("cgroup.procs")) else { return Ok(None) };
+        let file = File::options().write(true).open(&path);
+        file.map(|file| Some(file.into())).map_err(|e| Error::kernel("opening a cgroup", path.display().to_string(), e))
+    }
+
     /// Caps memory (and with it swap, at nothing) and processes.
     pub fn limit(&self, memory_mb: u64, processes: u64) -> Result<()> {
         let bytes = memory_mb << 20;

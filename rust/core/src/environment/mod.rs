@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
+use coldframe_sys::program;
 use rustix::net::{SendFlags, send};
 use rustix::process::Pid;
 
 pub use self::talk::{Event, HEAD_START, Reply, last_words};
 use crate::cgroup::{Cgroup, Gauges, Usage};
 use crate::error::{Error, Result};
-use crate::function::Function;
+use crate::function::{self, Function};
 use crate::log::Log;
 use crate::patience::Patience;
 use crate::phases::Phases;
@@ -119,6 +120,8 @@ pub struct Environment {
     counted: AtomicBool,
     /// Whether it has been told what its function is.
     described: AtomicBool,
+    /// What it is told when it is restored.
+    restoring: Vec<u8>,
     /// Of the last question that was asked.
     token: AtomicU64,
     /// Whether an event went with the order to initialise that was not asked about yet.
@@ -169,7 +172,8 @@ impl Environment {
     ) -> Result<Self, Lost> {
         // While it locks itself down, its limits are put in force: nothing of the function's runs before it is told more, and
         // whoever helped it here does not count any more.
-        let assigned = send(&seat.control, &function.assign_program, SendFlags::NOSIGNAL)
+        let own = zygote.birth().assign.as_deref().map(program::encode);
+        let assigned = send(&seat.control, own.as_ref().unwrap_or(&function.assign_program), SendFlags::NOSIGNAL)
             .map_err(|e| Error::kernel("giving a function to", "an environment", e))
             .and_then(|_| seat.cgroup.limit(function.spec.memory_mb, function.spec.max_processes));
         if let Err(e) = assigned {
@@ -201,6 +205,7 @@ impl Environment {
             settled: AtomicBool::new(false),
             counted: AtomicBool::new(false),
             described: AtomicBool::new(false),
+            restoring: if zygote.base().is_some() { function::restore_message() } else { Vec::new() },
             token: AtomicU64::new(random::number()),
             has_event: AtomicBool::new(false),
             stay: AtomicU64::new(0),
@@ -233,6 +238,17 @@ impl Environment {
         drop(inner);
         self.set_state(State::Init);
         self.waits()
+    }
+
+    /// Copies of the descriptors by which it, as a base, is asked for others: its control socket, its init's channel, its pidfd.
+    pub fn descriptors(&self) -> Result<[OwnedFd; 3]> {
+        let copy = |fd: &OwnedFd| fd.try_clone().map_err(|e| Error::kernel("copying a descriptor of", self.id(), e));
+        Ok([copy(&self.control)?, copy(&self.channel)?, copy(&self.pidfd)?])
+    }
+
+    /// Whether it is a fork of a function that was initialised.
+    pub fn is_restored(&self) -> bool {
+        self.zygote.base().is_some()
     }
 
     /// What it was forked from.

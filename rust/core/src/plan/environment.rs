@@ -51,7 +51,7 @@ pub enum Identity {
 }
 
 /// The namespaces of an environment, but for the cgroup namespace.
-fn namespaces(network: bool) -> u64 {
+pub(super) fn namespaces(network: bool) -> u64 {
     // The cgroup namespace comes later: made before the version 1 cgroups are joined, /proc/self/cgroup tells host paths.
     USER | PID | MOUNT | IPC | UTS | if network { 0 } else { NETWORK }
 }
@@ -73,9 +73,19 @@ pub struct Birth {
     pub park: Vec<Step>,
     /// `park`, encoded.
     pub park_program: Vec<u8>,
+    /// How the process becomes the function's, where that is not the function's own way.
+    pub assign: Option<Vec<Step>>,
 }
 
+/// The steps of a birth, in their order: of the seat's init, of its lock-down, on the way into the seat, and there.
+pub type Sections<'a> = [&'a [Step]; 4];
+
 impl Birth {
+    /// Its steps.
+    pub fn sections(&self) -> Sections<'_> {
+        [&self.seat, &self.init, &self.enter, &self.park]
+    }
+
     /// Plans it. `again`: directories that the environment's own file systems would hide, by where else they are.
     pub fn new(
         identity: Identity,
@@ -94,16 +104,17 @@ impl Birth {
             enter: doors_of(doors),
             park_program: program::encode(&park),
             park,
+            assign: None,
         }
     }
 }
 
-fn doors_of(doors: usize) -> Vec<Step> {
+pub(super) fn doors_of(doors: usize) -> Vec<Step> {
     (0..doors as u64).map(|index| Step::JoinCgroup { index }).collect()
 }
 
 /// What the init of a seat does with all its capabilities there.
-fn seat(identity: Identity, network: bool, again: &[Grant]) -> Vec<Step> {
+pub(super) fn seat(identity: Identity, network: bool, again: &[Grant]) -> Vec<Step> {
     let mut steps = Vec::new();
     if let Identity::Callers(uid, gid) = identity {
         for (file, content) in [
@@ -195,6 +206,8 @@ pub struct Function {
     pub proc_view: ProcView,
     /// Whether it is in the host's network.
     pub network: bool,
+    /// Whether its first environment is a base.
+    pub snapstart: bool,
 }
 
 /// `/opt` where layers are not alone in it.
@@ -218,6 +231,9 @@ pub fn assign(
     steps.extend(limits(function));
     steps.extend([Step::DropCapabilities, Step::NoNewPrivileges, Step::Undumpable]);
     if let Some(abi) = landlock {
+        if function.snapstart {
+            steps.push(super::restored::allow_scratch(abi, function.noexec_tmp));
+        }
         steps.extend(enforce(abi, function.noexec_tmp));
     }
     if let Some(architecture) = filter {
@@ -297,7 +313,7 @@ fn proc(options: &str) -> Step {
 }
 
 /// The whole of `/proc`, with what tells of the host covered by something empty of our own.
-fn masked() -> Vec<Step> {
+pub(super) fn masked() -> Vec<Step> {
     let mut steps = vec![proc("hidepid=invisible")];
     for directory in ["acpi", "asound", "bus", "fs", "irq", "scsi", "sys", "tty", "driver"] {
         let path = format!("/proc/{directory}");
@@ -352,7 +368,7 @@ fn limits(function: &Function) -> Vec<Step> {
 }
 
 /// Resource limits of every environment.
-fn common_limits() -> Vec<Step> {
+pub(super) fn common_limits() -> Vec<Step> {
     rlimits(&[
         // One, not zero: a limit of one byte also stops what core_pattern pipes to a program.
         (rlimit::CORE, 1),
@@ -371,7 +387,7 @@ fn rlimits(limits: &[(u64, u64)]) -> Vec<Step> {
 }
 
 /// What Landlock allows in every environment.
-fn confine(abi: u32) -> Vec<Step> {
+pub(super) fn confine(abi: u32) -> Vec<Step> {
     let Some(ruleset) = landlock::ruleset(abi) else { return Vec::new() };
     // The attributes grew with the versions: file system (1), network (4), scopes (6).
     let size = match abi {
@@ -396,7 +412,7 @@ fn confine(abi: u32) -> Vec<Step> {
 }
 
 /// What it allows in this function's, and then no more.
-fn enforce(abi: u32, noexec_tmp: bool) -> Vec<Step> {
+pub(super) fn enforce(abi: u32, noexec_tmp: bool) -> Vec<Step> {
     if landlock::ruleset(abi).is_none() {
         return Vec::new();
     }
@@ -407,7 +423,7 @@ fn enforce(abi: u32, noexec_tmp: bool) -> Vec<Step> {
 const CALLS_OF_INIT: &str = "read sendto ppoll wait4 close close_range dup3 exit_group";
 
 /// What the init of an environment does: it needs next to nothing, and is given no more.
-fn init(architecture: Architecture) -> Vec<Step> {
+pub(super) fn init(architecture: Architecture) -> Vec<Step> {
     vec![
         Step::Rlimit { resource: rlimit::CORE, limit: 1 },
         Step::DropBounding,
@@ -434,6 +450,7 @@ pub(crate) mod tests {
             noexec_tmp: false,
             proc_view: ProcView::Pid,
             network: false,
+            snapstart: false,
         }
     }
     use crate::seccomp::Instruction;

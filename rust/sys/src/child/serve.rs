@@ -17,6 +17,9 @@ pub const HEADER: usize = 8;
 pub const INTO_CGROUP: u64 = CLONE_INTO_CGROUP;
 /// Set beside them when the environment is made ahead of need: it rehearses, and says when it is done.
 pub const PARK: u64 = 1;
+/// Set beside them when the seat's namespaces come one by one, behind all other descriptors, the user namespace first. To join
+/// them by a pidfd the kernel asks Landlock, which lets nobody in force of it near a process that is not.
+pub const APART: u64 = 2;
 /// Descriptors of every request, in order; those that version 1 cgroups are joined by follow.
 pub const CONTROL: usize = 0;
 /// The channel of the records.
@@ -129,10 +132,29 @@ struct Request<'a> {
 impl<'a> Request<'a> {
     fn parse(bytes: &'a [u8], fds: &'a [i32], thread: &'a Thread) -> Option<Self> {
         let (flags, park) = bytes.split_first_chunk::<HEADER>()?;
-        if fds.len() <= CGROUP {
-            return None;
+        let request = Self { flags: u64::from_le_bytes(*flags), park, fds, thread, failed: None };
+        (fds.len() > CGROUP + request.namespaces()).then_some(request)
+    }
+
+    /// How many descriptors are namespaces.
+    fn namespaces(&self) -> usize {
+        let flags = self.flags & !(INTO_CGROUP | PARK | APART);
+        if self.flags & APART == 0 { 0 } else { flags.count_ones() as usize }
+    }
+
+    /// The descriptors by which version 1 cgroups are joined.
+    fn doors(&self) -> &'a [i32] {
+        &self.fds[CGROUP + 1..self.fds.len() - self.namespaces()]
+    }
+
+    fn join_namespaces(&self) -> Result<(), i32> {
+        if self.flags & APART == 0 {
+            sys::setns(self.fds[SEAT], self.flags & !(INTO_CGROUP | PARK))?;
         }
-        Some(Self { flags: u64::from_le_bytes(*flags), park, fds, thread, failed: None })
+        for &namespace in &self.fds[self.fds.len() - self.namespaces()..] {
+            sys::setns(namespace, 0)?;
+        }
+        Ok(())
     }
 
     /// Forks into the seat; true in the child there.
@@ -192,8 +214,8 @@ impl<'a> Request<'a> {
 ///
 /// It joins no cgroup: nobody there waits for its end, and whoever freezes the environment soon would stop the zygote too.
 extern "C" fn enter(request: &mut Request<'_>) {
-    let index = (request.fds.len() - CGROUP - 1) as u32;
-    if let Err(errno) = sys::setns(request.fds[SEAT], request.flags & !(INTO_CGROUP | PARK)) {
+    let index = request.doors().len() as u32;
+    if let Err(errno) = request.join_namespaces() {
         request.give_up(index, errno);
     }
     match share(be_born, request, USHER) {
@@ -205,7 +227,7 @@ extern "C" fn enter(request: &mut Request<'_>) {
 
 /// In the seat's pid namespace: joins the seat's version 1 cgroups, and makes the one process that is to stay there.
 extern "C" fn be_born(request: &mut Request<'_>) {
-    let doors = &request.fds[CGROUP + 1..];
+    let doors = request.doors();
     for (index, &door) in doors.iter().enumerate() {
         if let Err(errno) = sys::write(door, b"0") {
             request.give_up(index as u32, errno);
@@ -215,7 +237,7 @@ extern "C" fn be_born(request: &mut Request<'_>) {
     match request.thread.fork(cgroup) {
         Ok(0) => {}
         Ok(_) => sys::exit(0),
-        Err(errno) => request.give_up(request.fds.len() as u32 - CGROUP as u32, errno),
+        Err(errno) => request.give_up(doors.len() as u32 + 1, errno),
     }
 }
 

@@ -159,9 +159,9 @@ pub fn unshare(flags: u64) -> Answer {
     call!(UNSHARE, flags)
 }
 
-/// Joins the namespaces of `flags` that the process behind a pidfd is in (kernel 5.8).
-pub fn setns(pidfd: i32, flags: u64) -> Answer {
-    call!(SETNS, pidfd, flags)
+/// Joins the namespaces of `flags` that the process behind a pidfd is in (kernel 5.8), or one that was opened itself.
+pub fn setns(fd: i32, flags: u64) -> Answer {
+    call!(SETNS, fd, flags)
 }
 
 pub fn mount(source: CStr<'_>, target: CStr<'_>, kind: CStr<'_>, flags: u64, data: CStr<'_>) -> Answer {
