@@ -25,6 +25,7 @@ from coldframe._options import (
     check_layers,
     check_name,
     check_path,
+    check_snapstart,
     check_timeout,
     refuse_unfinished,
     shown,
@@ -106,7 +107,7 @@ class Function:
             isolation: "strict" wants every protection, "available" takes what the host can do.
             reserved_concurrency: Invocations of this function in flight at a time; None sets no limit of its own.
             provisioned_concurrency: Not in this version; see `Host.prewarm`.
-            snapstart: Not in this version.
+            snapstart: True initialises the function once, and makes new environments as copies of what came of that.
             reuse: False gives every event a fresh environment.
             mounts: Not in this version.
             hardening: The few protections that are left to choose.
@@ -117,7 +118,7 @@ class Function:
             HostCapabilityError: The host lacks a protection, and `isolation` is "strict".
         """
         refuse_unfinished(
-            runtime=runtime, snapstart=snapstart, mounts=mounts, provisioned_concurrency=provisioned_concurrency
+            runtime=runtime, mounts=mounts, provisioned_concurrency=provisioned_concurrency
         )
         check_choice("architecture", architecture, ("x86_64", "arm64", None))
         check_choice("packages", packages, ("inherit", "none"))
@@ -147,6 +148,7 @@ class Function:
             "architecture": architecture,
             "isolation": isolation,
             "reserved_concurrency": reserved_concurrency,
+            "snapstart": check_snapstart(snapstart, runtime),
             "reuse": reuse,
             "proc": hardening.proc or "pid",
             "noexec_tmp": hardening.noexec_tmp,

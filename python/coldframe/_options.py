@@ -169,14 +169,24 @@ def check_timeout(timeout_s: float) -> float:
     return float(timeout_s)
 
 
+def check_snapstart(snapstart: object, runtime: object) -> bool:  # noqa: FBT001 - a flag is what it checks
+    """Return `snapstart` when a function of this runtime may have it."""
+    if not isinstance(snapstart, bool):
+        raise ConfigurationError(f"snapstart={shown(snapstart)}: use True or False")
+    if snapstart and runtime == "provided":
+        raise ConfigurationError(
+            'snapstart=True with runtime="provided": a copy of a process has one thread, and most runtimes keep several; '
+            "leave it out, or use a Python runtime"
+        )
+    return snapstart
+
+
 def refuse_unfinished(
-    *, runtime: object, snapstart: object, mounts: Mapping[str, Any], provisioned_concurrency: int
+    *, runtime: object, mounts: Mapping[str, Any], provisioned_concurrency: int
 ) -> None:
     """Refuse what is named by the interface but not in this version, rather than ignore it."""
     if runtime == "provided":
         raise ConfigurationError('runtime="provided": this version of coldframe runs Python handlers only')
-    if snapstart:
-        raise ConfigurationError("snapstart=True: this version of coldframe cannot do it yet; leave it out")
     if mounts:
         raise ConfigurationError("mounts: this version of coldframe cannot mount host directories yet; leave them out")
     if provisioned_concurrency:

@@ -15,6 +15,7 @@ from os import readv, write, writev
 INIT = 1
 INVOKE = 2
 DESCRIBE = 3
+RESTORE = 4
 READY = 11
 INIT_ERROR = 12
 RESPONSE = 13
