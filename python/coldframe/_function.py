@@ -117,6 +117,7 @@ class Function:
             ConfigurationError: The function cannot exist as it is described.
             HostCapabilityError: The host lacks a protection, and `isolation` is "strict".
         """
+        snapstart = check_snapstart(snapstart, runtime)
         refuse_unfinished(
             runtime=runtime, mounts=mounts, provisioned_concurrency=provisioned_concurrency
         )
@@ -148,7 +149,7 @@ class Function:
             "architecture": architecture,
             "isolation": isolation,
             "reserved_concurrency": reserved_concurrency,
-            "snapstart": check_snapstart(snapstart, runtime),
+            "snapstart": snapstart,
             "reuse": reuse,
             "proc": hardening.proc or "pid",
             "noexec_tmp": hardening.noexec_tmp,

@@ -123,7 +123,6 @@ class Environment:
             ready_ns = monotonic_ns()
             history = _HISTORY.pack(self.forked_ns, self.assigned_ns, ready_ns - begun_ns, ready_ns)
             if self._snapshot:
-                self._output.flush()
                 self._snapshot.prepare()
         except SystemExit as leaving:
             self._leave(leaving)

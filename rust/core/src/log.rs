@@ -41,7 +41,8 @@ impl Log {
         }
     }
 
-    fn add(&mut self, bytes: &[u8]) {
+    /// Takes these bytes.
+    pub fn add(&mut self, bytes: &[u8]) {
         let (head, rest) = bytes.split_at(bytes.len().min(self.half - self.head.len()));
         self.head.extend_from_slice(head);
         let kept = &rest[rest.len().saturating_sub(self.half)..];

@@ -363,6 +363,11 @@ impl Environment {
         inner.log.take()
     }
 
+    /// Has what another printed before it was copied stand in front of what this one prints.
+    pub fn inherit(&self, output: &str) {
+        self.lock().log.add(output.as_bytes());
+    }
+
     /// Whether nothing in its life was out of the ordinary.
     pub fn ended_well(&self) -> bool {
         self.counted.load(Ordering::Acquire) && self.cause() == Cause::Retired && !self.out_of_memory()

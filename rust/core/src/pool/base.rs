@@ -33,6 +33,8 @@ const USHERS: u64 = 2;
 pub enum Based {
     /// It serves.
     Ready(Arc<Zygote>),
+    /// The same, of one that has just been made, and what it printed.
+    Made(Arc<Zygote>, String),
     /// The function could not be initialised, or could not be forked afterwards.
     Failed(Arc<Environment>, Reply, Duration),
 }
@@ -59,7 +61,7 @@ impl Core {
             base.kill();
         }
         let based = self.make_base(function, need)?;
-        if let Based::Ready(base) = &based {
+        if let Based::Made(base, _) = &based {
             self.nursery.adopt(Arc::clone(base));
             *place = Some(Arc::clone(base));
             // Closed meanwhile: nobody will look here again.
@@ -118,8 +120,9 @@ impl Core {
             Ok(tracer) => {
                 let spec = &function.spec;
                 environment.cgroup().limit(spec.memory_mb, spec.max_processes + USHERS)?;
+                let (said, _) = environment.output();
                 let base = Base { environment: Arc::clone(&environment), tracer };
-                Ok(Based::Ready(Zygote::of_base(base, births.below)?))
+                Ok(Based::Made(Zygote::of_base(base, births.below)?, said))
             }
             Err(why) => {
                 environment.kill(Cause::Retired);

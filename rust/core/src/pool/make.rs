@@ -72,9 +72,11 @@ impl Core {
         let &Need { event, ticket, wait, interrupted } = need;
         let base = match function.spec.snapstart.then(|| self.base(function, need)).transpose()? {
             Some(Based::Failed(environment, reply, took)) => return Ok(Made::Failed(environment, reply, took)),
-            Some(Based::Ready(base)) => Some(base),
+            Some(Based::Ready(base)) => Some((base, String::new())),
+            Some(Based::Made(base, said)) => Some((base, said)),
             None => None,
         };
+        let (base, said) = base.unzip();
         let (begun, born) = (Instant::now(), process::monotonic_ns());
         let (environment, begun_with_zygote) = loop {
             self.open()?;
@@ -94,6 +96,8 @@ impl Core {
             environment.kill(Cause::Cancelled);
             return Err(Error::Cancelled);
         }
+        // What an initialisation prints belongs to the event that it was made for.
+        said.inspect(|said| environment.inherit(said));
         let now = Instant::now();
         environment.will_have(event);
         let early = event.filter(|_| environment.has_event());
