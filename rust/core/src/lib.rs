@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod alarm;
+pub mod api;
 pub mod caller;
 pub mod cgroup;
 pub mod defect;
