@@ -40,6 +40,9 @@ pub enum Code {
     CloseFrom,
     ResetSignals,
     Sync,
+    Listen,
+    Place,
+    ExecFd,
     Exec,
 }
 
