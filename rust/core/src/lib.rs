@@ -23,6 +23,7 @@ pub mod idle;
 pub mod invocation;
 pub mod keeper;
 pub mod landlock;
+pub mod launch;
 pub mod log;
 pub mod nursery;
 pub mod patience;
@@ -43,6 +44,7 @@ pub mod store;
 pub mod supervisor;
 pub mod trouble;
 pub mod untold;
+pub mod variables;
 pub mod wire;
 pub mod zygote;
 

@@ -114,6 +114,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, gauge: Arc<Gauge>) {
     });
     // An error is the end of the connection, for whatever reason the client has.
     let _ = http1::Builder::new()
+        .title_case_headers(true)
         .max_buf_size(HEAD)
         .max_header_size(HEAD)
         .max_headers(HEADERS)

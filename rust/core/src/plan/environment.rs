@@ -10,6 +10,7 @@ use coldframe_sys::program::{self, Step};
 use super::rootfs::{Grant, HIDING, mount};
 use super::{COVER, GROUP_ID, MERGE, NODEV, NOEXEC, NOSUID, RDONLY, READ_ONLY, REMOUNT, REMOUNT_BIND, STORE, USER_ID};
 use crate::landlock;
+use crate::launch::PORT;
 use crate::posture::Posture;
 use crate::process::namespace::{IPC, MOUNT, NETWORK, PID, USER, UTS};
 use crate::seccomp;
@@ -74,6 +75,8 @@ pub struct Birth {
     pub park: Vec<Step>,
     /// `park`, encoded.
     pub park_program: Vec<u8>,
+    /// Whether Lambda's APIs are served in its environments: a socket comes with the seat.
+    pub listens: bool,
 }
 
 impl Birth {
@@ -84,17 +87,23 @@ impl Birth {
         network: bool,
         landlock: Option<u32>,
         again: &[Grant],
+        listens: bool,
         posture: &Posture,
     ) -> Self {
         let park = posture.plan(park(landlock));
+        let mut seat = seat(identity, network, again);
+        if listens {
+            seat.push(Step::Listen { port: PORT });
+        }
         Self {
             namespaces: namespaces(network),
             joined: namespaces(network),
-            seat: posture.plan(seat(identity, network, again)),
+            seat: posture.plan(seat),
             init: init(Architecture::HOST),
             enter: doors_of(doors),
             park_program: program::encode(&park),
             park,
+            listens,
         }
     }
 }
