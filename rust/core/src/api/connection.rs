@@ -156,18 +156,18 @@ impl Gauge {
     }
 }
 
-impl Drop for Gauge {
-    fn drop(&mut self) {
-        self.complete();
-    }
-}
-
 /// The stream, and what is read from it.
 struct Guard {
     stream: TcpStream,
     gauge: Arc<Gauge>,
     /// When the head that has begun has to be complete.
     deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.gauge.complete();
+    }
 }
 
 impl AsyncRead for Guard {
