@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod alarm;
+pub mod assistant;
 pub mod caller;
 pub mod cgroup;
 pub mod defect;
@@ -23,6 +24,7 @@ pub mod invocation;
 pub mod keeper;
 pub mod landlock;
 pub mod log;
+pub mod mounts;
 pub mod nursery;
 pub mod patience;
 pub mod phases;

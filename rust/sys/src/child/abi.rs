@@ -32,6 +32,7 @@ pub mod call {
         SCHED_YIELD: usize = 24, 124;
         SOCKET: usize = 41, 198;
         SENDTO: usize = 44, 206;
+        SENDMSG: usize = 46, 211;
         RECVMSG: usize = 47, 212;
         EXECVE: usize = 59, 221;
         WAIT4: usize = 61, 260;
@@ -68,6 +69,8 @@ pub mod call {
         EXECVEAT: usize = 322, 281;
         RSEQ: usize = 334, 293;
         // From number 424 on there is one list for every architecture.
+        OPEN_TREE: usize = 428;
+        MOVE_MOUNT: usize = 429;
         CLONE3: usize = 435;
         CLOSE_RANGE: usize = 436;
         OPENAT2: usize = 437;
@@ -99,6 +102,8 @@ numbers! { NUMBERS:
     AT_FDCWD: i32 = -100;
     AT_EMPTY_PATH: usize = 0x1000;
     AT_RECURSIVE: usize = 0x8000;
+    OPEN_TREE_CLONE: usize = 1;
+    MOVE_MOUNT_F_EMPTY_PATH: usize = 4;
     F_DUPFD: usize = 0;
     F_SETFD: usize = 2;
     FD_CLOEXEC: usize = 1;
@@ -121,6 +126,8 @@ numbers! { NUMBERS:
 
     MS_BIND: u64 = 4096;
     MS_REC: u64 = 16_384;
+    MS_PRIVATE: u64 = 0x4_0000;
+    MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
     PR_SET_DUMPABLE: u64 = 4;
     PR_CAPBSET_DROP: u64 = 24;
     PR_SET_SECUREBITS: u64 = 28;
@@ -154,6 +161,8 @@ pub mod library {
         SOCK_DGRAM: usize = 2;
         SOCK_CLOEXEC: usize = 0o2_000_000;
         IFF_UP: u16 = 1;
+        SOL_SOCKET: i32 = 1;
+        SCM_RIGHTS: i32 = 1;
         MSG_CTRUNC: i32 = 0x8;
         MSG_TRUNC: i32 = 0x20;
         MSG_NOSIGNAL: usize = 0x4000;

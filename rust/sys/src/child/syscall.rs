@@ -174,6 +174,17 @@ pub fn mount_setattr(path: CStr<'_>, set: u64) -> Answer {
     call!(MOUNT_SETATTR, AT_FDCWD, path.as_ptr(), abi::AT_RECURSIVE, attr.as_ptr(), size_of_val(&attr))
 }
 
+/// A copy of the mount tree at a path that is open, attached to nothing (kernel 5.2).
+pub fn copy_tree(fd: i32) -> Answer {
+    let flags = abi::OPEN_TREE_CLONE | abi::O_CLOEXEC as usize | abi::AT_EMPTY_PATH | abi::AT_RECURSIVE;
+    call!(OPEN_TREE, fd, c"".as_ptr(), flags)
+}
+
+/// Attaches such a copy to `path`.
+pub fn attach_tree(tree: i32, path: CStr<'_>) -> Answer {
+    call!(MOVE_MOUNT, tree, c"".as_ptr(), AT_FDCWD, path.as_ptr(), abi::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
 /// Makes `.` the root and lets go of the old one.
 pub fn pivot_here() -> Answer {
     const MNT_DETACH: usize = 2;
@@ -414,6 +425,32 @@ struct ControlHeader {
     len: usize,
     level: i32,
     kind: i32,
+}
+
+/// Sends one byte, and a descriptor with it.
+pub fn send_descriptor(fd: i32, descriptor: i32) -> Answer {
+    use abi::library::{MSG_NOSIGNAL, SCM_RIGHTS, SOL_SOCKET};
+    #[repr(C)]
+    struct Control {
+        header: ControlHeader,
+        descriptor: i32,
+        padding: i32,
+    }
+    let len = size_of::<ControlHeader>() + size_of::<i32>();
+    let header = ControlHeader { len, level: SOL_SOCKET, kind: SCM_RIGHTS };
+    let mut control = Control { header, descriptor, padding: 0 };
+    let mut byte = [0; 1];
+    let mut vector = Vector { base: byte.as_mut_ptr(), len: 1 };
+    let message = Message {
+        name: 0,
+        name_len: 0,
+        vectors: &raw mut vector,
+        vectors_len: 1,
+        control: (&raw mut control).cast(),
+        control_len: size_of::<Control>(),
+        flags: 0,
+    };
+    call!(SENDMSG, fd, &raw const message, MSG_NOSIGNAL)
 }
 
 /// Receives one packet and the descriptors that came with it: the packet's length and how many descriptors there were.
