@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod alarm;
+pub mod api;
 pub mod assistant;
 pub mod caller;
 pub mod cgroup;

@@ -1,7 +1,7 @@
 //! The walls that every host can build, one by one: what each is, and what a plan is without it.
 //!
 //! A plan is made whole. For a test that is to see what a wall holds, `COLDFRAME_PRETEND` takes some of them away, and
-//! [`Posture::without`] leaves out, or weakens, the steps that build them.
+//! [`Posture::plan`] leaves out, or weakens, the steps that build them.
 
 use std::collections::BTreeSet;
 

@@ -2,6 +2,7 @@
 //! function, and how that is locked down when it gets one. User code runs after the last of these steps, never before.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use coldframe_sys::child::serve;
 use coldframe_sys::program::{self, Step};
@@ -128,7 +129,21 @@ fn seat(identity: Identity, network: bool, again: &[Grant]) -> Vec<Step> {
     // through the same mount, one by one.
     steps.push(mount("proc", "/proc", "proc", NOSUID | NODEV | NOEXEC, ""));
     // A second layer below the filter: no namespaces inside this user namespace, and few watches, which are counted by user.
-    for (name, most) in [
+    steps.extend(user_limits(Path::new("/proc/sys/user")));
+    // Its end, rather than a mount on top: what every memory cgroup of the host holds grows with the number of file systems.
+    steps.push(Step::Unmount { path: "/proc".into() });
+    steps.push(proc("subset=pid,hidepid=invisible"));
+    // Their sizes are a function's.
+    steps.push(mount("tmp", "/tmp", "tmpfs", NOSUID | NODEV, "size=1m,nr_inodes=65536,mode=1777"));
+    steps.push(mount("shm", "/dev/shm", "tmpfs", NOSUID | NODEV | NOEXEC, "size=1m,nr_inodes=4096,mode=1777"));
+    steps.extend(bind_again(again));
+    steps
+}
+
+/// The limits of a seat's user namespace. `known`: where this kernel shows those that it has; one that shows none is asked
+/// for all, and the seat fails, rather than stand without them.
+fn user_limits(known: &Path) -> Vec<Step> {
+    const ALWAYS: [(&str, u32); 9] = [
         ("max_user_namespaces", 0),
         ("max_mnt_namespaces", 0),
         ("max_pid_namespaces", 0),
@@ -139,23 +154,17 @@ fn seat(identity: Identity, network: bool, again: &[Grant]) -> Vec<Step> {
         ("max_cgroup_namespaces", 1),
         ("max_inotify_instances", 16),
         ("max_inotify_watches", 1024),
-        // Not of every kernel: by configuration, and the latter since 5.13.
-        ("max_time_namespaces", 0),
-        ("max_fanotify_groups", 0),
-        ("max_fanotify_marks", 0),
-    ] {
-        if std::path::Path::new("/proc/sys/user").join(name).exists() {
-            steps.push(Step::WriteFile { path: format!("/proc/sys/user/{name}"), content: most.to_string() });
-        }
-    }
-    // Its end, rather than a mount on top: what every memory cgroup of the host holds grows with the number of file systems.
-    steps.push(Step::Unmount { path: "/proc".into() });
-    steps.push(proc("subset=pid,hidepid=invisible"));
-    // Their sizes are a function's.
-    steps.push(mount("tmp", "/tmp", "tmpfs", NOSUID | NODEV, "size=1m,nr_inodes=65536,mode=1777"));
-    steps.push(mount("shm", "/dev/shm", "tmpfs", NOSUID | NODEV | NOEXEC, "size=1m,nr_inodes=4096,mode=1777"));
-    steps.extend(bind_again(again));
-    steps
+    ];
+    // By configuration, and the latter two since 5.13.
+    const OF_SOME: [(&str, u32); 3] =
+        [("max_time_namespaces", 0), ("max_fanotify_groups", 0), ("max_fanotify_marks", 0)];
+    let missing = |name: &str| known.is_dir() && !known.join(name).exists();
+    let of_some = OF_SOME.into_iter().filter(|(name, _)| !missing(name));
+    let write = |(name, most): (&str, u32)| Step::WriteFile {
+        path: format!("/proc/sys/user/{name}"),
+        content: most.to_string(),
+    };
+    ALWAYS.into_iter().chain(of_some).map(write).collect()
 }
 
 /// What an environment's process does before it has a function.
@@ -329,7 +338,7 @@ fn masked() -> Vec<Step> {
     let mut steps = vec![proc("hidepid=invisible")];
     for directory in ["acpi", "asound", "bus", "fs", "irq", "scsi", "sys", "tty", "driver"] {
         let path = format!("/proc/{directory}");
-        if std::path::Path::new(&path).is_dir() {
+        if Path::new(&path).is_dir() {
             steps.push(Step::Bind { source: "/.empty".into(), target: path, attributes: READ_ONLY | NOEXEC });
         }
     }
@@ -363,7 +372,7 @@ fn masked() -> Vec<Step> {
         "cmdline",
     ] {
         let path = format!("/proc/{file}");
-        if std::path::Path::new(&path).exists() {
+        if Path::new(&path).exists() {
             steps.push(Step::Bind { source: "/.nothing".into(), target: path, attributes: READ_ONLY | NOEXEC });
         }
     }
@@ -452,7 +461,11 @@ fn init(architecture: Architecture) -> Vec<Step> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use coldframe_sys::testing::headers::{assert_facts, fact};
+
     use super::*;
+    use crate::seccomp::Instruction;
+    use crate::seccomp::interpreter::{Call, check, run};
 
     pub fn function() -> Function {
         Function {
@@ -468,9 +481,22 @@ pub(crate) mod tests {
             network: false,
         }
     }
-    use crate::seccomp::Instruction;
-    use crate::seccomp::interpreter::{Call, check, run};
-    use coldframe_sys::testing::headers::{assert_facts, fact};
+    #[test]
+    fn a_limit_is_left_out_only_where_the_kernel_shows_that_it_has_none() {
+        let count = |steps: Vec<Step>| steps.iter().filter(|s| matches!(s, Step::WriteFile { .. })).count();
+        assert_eq!(count(user_limits(Path::new("/nowhere"))), 12, "hidden, all are asked for");
+        let known = tempdir();
+        assert_eq!(count(user_limits(&known)), 9);
+        std::fs::write(known.join("max_time_namespaces"), "1").expect("a file");
+        assert_eq!(count(user_limits(&known)), 10);
+        std::fs::remove_dir_all(known).expect("it is ours");
+    }
+
+    fn tempdir() -> std::path::PathBuf {
+        let path = std::env::temp_dir().join(format!("coldframe-limits-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a directory");
+        path
+    }
 
     #[test]
     fn limits_and_bits_are_those_of_the_kernels_headers() {
