@@ -24,6 +24,7 @@ from coldframe._options import (
     check_env,
     check_handler,
     check_layers,
+    check_mounts,
     check_name,
     check_path,
     check_timeout,
@@ -38,10 +39,11 @@ if TYPE_CHECKING:
     from coldframe import _core
     from coldframe._host import Host
     from coldframe._invocation import Invocation
+    from coldframe._options import Mount
 
 _RUNTIME = Path(__file__).with_name("_runtime")
 _NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
-_NO_MOUNTS: Mapping[str, Any] = MappingProxyType({})
+_NO_MOUNTS: Mapping[str, Mount] = MappingProxyType({})
 _DEFAULT_HARDENING = Hardening()
 
 # How many events `map` begins with, and how long it waits for the oldest one before it looks whether to take on more.
@@ -82,7 +84,7 @@ class Function:
         provisioned_concurrency: int = 0,
         snapstart: bool = False,
         reuse: bool = True,
-        mounts: Mapping[str, Any] = _NO_MOUNTS,
+        mounts: Mapping[str, Mount] = _NO_MOUNTS,
         hardening: Hardening = _DEFAULT_HARDENING,
         host: Host | None = None,
     ) -> None:
@@ -112,7 +114,8 @@ class Function:
             provisioned_concurrency: Not in this version; see `Host.prewarm`.
             snapstart: Not in this version.
             reuse: False gives every event a fresh environment.
-            mounts: Not in this version.
+            mounts: Host directories by their places inside, `/mnt/` and a name: a path can be read, `(path, "rw")` also
+                written; what is written belongs to the directory's owner. No size here bounds that.
             hardening: The few protections that are left to choose.
             host: The host to run on; None is `default_host()`.
 
@@ -120,7 +123,7 @@ class Function:
             ConfigurationError: The function cannot exist as it is described.
             HostCapabilityError: The host lacks a protection, and `isolation` is "strict".
         """
-        refuse_unfinished(snapstart=snapstart, mounts=mounts, provisioned_concurrency=provisioned_concurrency)
+        refuse_unfinished(snapstart=snapstart, provisioned_concurrency=provisioned_concurrency)
         check_choice("architecture", architecture, ("x86_64", "arm64", None))
         check_choice("packages", packages, ("inherit", "none"))
         check_choice("isolation", isolation, ("strict", "available"))
@@ -145,6 +148,7 @@ class Function:
             "max_processes": max_processes,
             "log_kb": log_kb,
             "env": check_env(env),
+            "mounts": check_mounts(mounts),
             "network": network,
             "architecture": architecture,
             "isolation": isolation,

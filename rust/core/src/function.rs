@@ -12,8 +12,9 @@ use coldframe_sys::program;
 use crate::error::{Error, Result};
 use crate::host::Facts;
 use crate::launch::Launch;
-use crate::plan::environment;
+use crate::mounts::Mounts;
 use crate::plan::rootfs::{Grant, misplaced};
+use crate::plan::{MNT, environment};
 use crate::random;
 use crate::spec::{Architecture, Interpreter, Spec};
 use crate::store::{Snapshot, Store};
@@ -98,6 +99,8 @@ pub struct Function {
     /// The bytecode of the handler's module, as the runtime wanted it kept after the first import; it is as much the
     /// function's own as its code. No event had been seen then.
     pub bytecode: OnceLock<Vec<u8>>,
+    /// The host's directories that its environments have.
+    pub mounts: Mounts,
     /// The code, which stays in the store for as long as this lives.
     pub code: Snapshot,
     _layers: Option<Snapshot>,
@@ -112,6 +115,7 @@ impl Function {
         let isolation = facts.grant(spec.isolation)?;
         let code = store.code(&spec.code, Architecture::HOST)?;
         let layers = store.layers(&spec.layers, Architecture::HOST)?;
+        let mounts = Mounts::find(&spec.mounts, facts, store)?;
         let names = Names::of(&spec);
         let env = variables(&spec, &names);
         let launch = Launch::of(&spec, &names, &env, &code.path, layers.as_ref().map(|layers| layers.path.as_path()))?;
@@ -123,6 +127,14 @@ impl Function {
             )));
         }
         let zygote = ZygoteKey::of(&spec, launch.is_some())?;
+        if let Some(grant) =
+            zygote.directories.iter().find(|grant| !spec.mounts.is_empty() && grant.target.starts_with(MNT))
+        {
+            return Err(Error::Configuration(format!(
+                "mounts go under {MNT}, where the interpreter lives, too ({}); use an interpreter from another place",
+                grant.target.display()
+            )));
+        }
         let opt = layers.as_ref().map(|layers| beside_layers(&zygote.interpreter, &layers.path)).transpose()?.flatten();
         let planned = environment::Function {
             opt,
@@ -131,6 +143,7 @@ impl Function {
             tmp_mb: spec.tmp_mb,
             memory_mb: spec.memory_mb,
             max_processes: spec.max_processes,
+            mounts: spec.mounts.iter().map(|mount| (mount.target.clone(), mount.writable)).collect(),
             noexec_tmp: spec.noexec_tmp,
             proc_view: spec.proc_view,
             network: spec.network,
@@ -157,6 +170,7 @@ impl Function {
             names,
             launch,
             bytecode: OnceLock::new(),
+            mounts,
             code,
             _layers: layers,
             init_ns: AtomicU64::new(0),

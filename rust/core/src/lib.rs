@@ -10,6 +10,7 @@
 
 pub mod alarm;
 pub mod api;
+pub mod assistant;
 pub mod caller;
 pub mod cgroup;
 pub mod defect;
@@ -25,6 +26,7 @@ pub mod keeper;
 pub mod landlock;
 pub mod launch;
 pub mod log;
+pub mod mounts;
 pub mod nursery;
 pub mod patience;
 pub mod phases;

@@ -193,8 +193,13 @@ fn without(wall: Wall, step: Step) -> Option<Step> {
 /// A mount that lacks what the wall gives it.
 fn weaken(wall: Wall, step: Step) -> Step {
     match (step, wall) {
-        (mut step @ (Step::Bind { .. } | Step::Grant { .. }), Wall::ReadOnly | Wall::NoSetUid) => {
-            if let Step::Bind { attributes, .. } | Step::Grant { attributes, .. } = &mut step {
+        (
+            mut step @ (Step::Bind { .. } | Step::Grant { .. } | Step::Attach { .. }),
+            Wall::ReadOnly | Wall::NoSetUid,
+        ) => {
+            if let Step::Bind { attributes, .. } | Step::Grant { attributes, .. } | Step::Attach { attributes, .. } =
+                &mut step
+            {
                 *attributes &= if wall == Wall::ReadOnly { !RDONLY } else { !NOSUID };
             }
             step

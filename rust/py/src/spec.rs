@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use coldframe_core::error::Error;
-use coldframe_core::spec::{Architecture, Interpreter, Isolation, ProcView, Spec};
+use coldframe_core::spec::{Architecture, Interpreter, Isolation, Mount, ProcView, Spec};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -42,6 +42,10 @@ pub fn from_keywords(given: &Bound<'_, PyDict>) -> PyResult<Spec> {
         },
         reserved_concurrency: item(given, "reserved_concurrency")?,
         reuse: item(given, "reuse")?,
+        mounts: item::<Vec<(String, PathBuf, bool)>>(given, "mounts")?
+            .into_iter()
+            .map(|(target, source, writable)| Mount { target, source, writable })
+            .collect(),
         proc_view: if item::<String>(given, "proc")? == "masked" { ProcView::Masked } else { ProcView::Pid },
         noexec_tmp: item(given, "noexec_tmp")?,
         runtime_dir: item::<PathBuf>(given, "runtime_dir")?,

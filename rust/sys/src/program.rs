@@ -16,6 +16,10 @@ pub enum Step {
     Bind { source: String, target: String, attributes: u64 },
     /// The same for a path of the host, which has been resolved before: a symbolic link in it is an error (`ELOOP`).
     Grant { source: String, target: String, attributes: u64 },
+    /// Copies the mount tree at a path of the host, which has been resolved before, and sends it to the supervisor.
+    Offer { source: String },
+    /// Attaches the mount tree behind this descriptor of the request, all of it with these `MOUNT_ATTR_…` flags.
+    Attach { index: u64, target: String, attributes: u64 },
     /// mount(2).
     Mount { source: String, target: String, kind: String, flags: u64, data: String },
     /// umount(2).
@@ -89,6 +93,8 @@ impl Step {
             Self::Symlink { .. } => "making a symbolic link",
             Self::Bind { .. } => "binding a path",
             Self::Grant { .. } => "binding a host path",
+            Self::Offer { .. } => "copying the mounts of a host path",
+            Self::Attach { .. } => "mounting a host directory",
             Self::Mount { .. } => "mounting a file system",
             Self::Unmount { .. } => "taking a file system away",
             Self::Pivot { .. } => "changing the root",
@@ -134,6 +140,8 @@ impl Step {
             | Self::Chdir { path }
             | Self::LandlockPath { path, .. }
             | Self::Exec { path, .. } => path.clone(),
+            Self::Offer { source } => source.clone(),
+            Self::Attach { target, .. } => target.clone(),
             Self::Bind { source, target, .. } | Self::Grant { source, target, .. } => format!("{source} at {target}"),
             Self::Mount { target, kind, .. } => format!("{kind} at {target}"),
             Self::Rlimit { resource, limit } => format!("resource {resource} at {limit}"),
@@ -150,6 +158,8 @@ impl Step {
             Self::Symlink { .. } => Code::Symlink,
             Self::Bind { .. } => Code::Bind,
             Self::Grant { .. } => Code::Grant,
+            Self::Offer { .. } => Code::Offer,
+            Self::Attach { .. } => Code::Attach,
             Self::Mount { .. } => Code::Mount,
             Self::Unmount { .. } => Code::Unmount,
             Self::Pivot { .. } => Code::Pivot,
@@ -198,6 +208,8 @@ impl Step {
             Self::Bind { source, target, attributes } | Self::Grant { source, target, attributes } => {
                 args(out, &[*attributes], &[source, target]);
             }
+            Self::Offer { source } => args(out, &[], &[source]),
+            Self::Attach { index, target, attributes } => args(out, &[*index, *attributes], &[target]),
             Self::Mount { source, target, kind, flags, data } => args(out, &[*flags], &[source, target, kind, data]),
             Self::Unmount { path } | Self::Pivot { path } | Self::Chdir { path } => args(out, &[], &[path]),
             Self::Hostname { name, domain } => args(out, &[], &[name, domain]),

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::net::{SendFlags, send};
 use rustix::process::Pid;
 
 use self::programs::Programs;
@@ -20,13 +19,14 @@ use crate::cgroup::{Cgroup, Gauges, Usage};
 use crate::error::{Error, Result};
 use crate::function::Function;
 use crate::log::Log;
+use crate::mounts;
 use crate::patience::Patience;
 use crate::phases::Phases;
 use crate::process;
 use crate::random;
 use crate::seat::{Lost, Seat};
 use crate::supervisor::Supervisor;
-use crate::zygote::Zygote;
+use crate::zygote::{self, Zygote};
 
 /// Answers that follow one another within this time may be a burst,
 const BURST_GAP: Duration = Duration::from_millis(1);
@@ -163,6 +163,13 @@ struct Inner {
     last: Option<(Usage, bool)>,
 }
 
+/// Has the process in a seat lock itself down as the function's.
+fn assign(seat: &Seat, function: &Function) -> Result<()> {
+    let copies = function.mounts.copies(seat.slot)?;
+    zygote::send(&seat.control, &function.assign_program, &mounts::borrowed(&copies))
+        .map_err(|e| Error::kernel("giving a function to", "an environment", e))
+}
+
 impl Environment {
     /// Makes one of a seat with a process of the zygote in it, which is limited and told to lock itself down; the function's
     /// code has not been touched yet. `state`: whether it is needed now, or parked. `server`: by whom a runtime is answered that
@@ -177,9 +184,8 @@ impl Environment {
     ) -> Result<Self, Lost> {
         // While it locks itself down, its limits are put in force: nothing of the function's runs before it is told more, and
         // whoever helped it here does not count any more.
-        let assigned = send(&seat.control, &function.assign_program, SendFlags::NOSIGNAL)
-            .map_err(|e| Error::kernel("giving a function to", "an environment", e))
-            .and_then(|_| seat.cgroup.limit(function.spec.memory_mb, function.spec.max_processes));
+        let assigned = assign(&seat, function)
+            .and_then(|()| seat.cgroup.limit(function.spec.memory_mb, function.spec.max_processes));
         if let Err(e) = assigned {
             return Err(Box::new((seat, e)));
         }

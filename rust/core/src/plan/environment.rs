@@ -8,7 +8,9 @@ use coldframe_sys::child::serve;
 use coldframe_sys::program::{self, Step};
 
 use super::rootfs::{Grant, HIDING, mount};
-use super::{COVER, GROUP_ID, MERGE, NODEV, NOEXEC, NOSUID, RDONLY, READ_ONLY, REMOUNT, REMOUNT_BIND, STORE, USER_ID};
+use super::{
+    COVER, GROUP_ID, MERGE, MNT, NODEV, NOEXEC, NOSUID, RDONLY, READ_ONLY, REMOUNT, REMOUNT_BIND, STORE, USER_ID,
+};
 use crate::landlock;
 use crate::launch::PORT;
 use crate::posture::Posture;
@@ -207,7 +209,9 @@ pub struct Function {
     pub memory_mb: u64,
     /// Processes and threads together.
     pub max_processes: u64,
-    /// Whether programs in `/tmp` may not be executed.
+    /// Directories of the host: where they appear, and whether they can be written to.
+    pub mounts: Vec<(String, bool)>,
+    /// Whether programs in `/tmp` may not be executed, nor in any other place that can be written to.
     pub noexec_tmp: bool,
     /// How much of `/proc` is visible.
     pub proc_view: ProcView,
@@ -236,11 +240,15 @@ pub fn assign(
     steps.extend(limits(function));
     steps.extend([Step::DropCapabilities, Step::NoNewPrivileges, Step::Undumpable]);
     if let Some(abi) = landlock {
-        steps.extend(enforce(abi, function.noexec_tmp));
+        steps.extend(enforce(abi, function));
     }
     if let Some(architecture) = filter {
-        let filter = seccomp::bytes(&seccomp::program(architecture, function.network));
-        steps.push(Step::Seccomp { filter });
+        let program = if function.mounts.iter().any(|(_, writable)| *writable) {
+            seccomp::program_for_shared_files
+        } else {
+            seccomp::program
+        };
+        steps.push(Step::Seccomp { filter: seccomp::bytes(&program(architecture, function.network)) });
     }
     posture.plan(steps)
 }
@@ -267,6 +275,7 @@ fn files(function: &Function) -> Vec<Step> {
             }
         });
     }
+    steps.extend(mounted(function));
     // Other functions' code goes out of sight; nobody inside will be able to take this cover away. It is the zygote's: each
     // file system more makes every end of an environment on this host a little longer.
     steps.push(Step::Bind { source: COVER.into(), target: STORE.into(), attributes: READ_ONLY | NOEXEC });
@@ -286,6 +295,25 @@ fn bind_again(grants: &[Grant]) -> Vec<Step> {
         steps.extend(missing.map(|path| Step::MakeDir { path, mode: 0o755 }).collect::<Vec<_>>());
         steps.push(Step::Bind { source: source.display().to_string(), target, attributes: READ_ONLY });
     }
+    steps
+}
+
+/// Attaches the host's directories, which come along with the program, in a small file system of their own.
+fn mounted(function: &Function) -> Vec<Step> {
+    if function.mounts.is_empty() {
+        return Vec::new();
+    }
+    let mut steps = vec![mount("mnt", MNT, "tmpfs", NOSUID | NODEV | NOEXEC, "size=4k,nr_inodes=16,mode=0755")];
+    for (index, (target, writable)) in function.mounts.iter().enumerate() {
+        let attributes = match (writable, function.noexec_tmp) {
+            (false, _) => READ_ONLY,
+            (true, true) => NOSUID | NODEV | NOEXEC,
+            (true, false) => NOSUID | NODEV,
+        };
+        steps.push(Step::MakeDir { path: target.clone(), mode: 0o755 });
+        steps.push(Step::Attach { index: index as u64, target: target.clone(), attributes });
+    }
+    steps.push(mount("none", MNT, "", REMOUNT_BIND | RDONLY | NOSUID | NODEV | NOEXEC, ""));
     steps
 }
 
@@ -414,11 +442,14 @@ fn confine(abi: u32) -> Vec<Step> {
 }
 
 /// What it allows in this function's, and then no more.
-fn enforce(abi: u32, noexec_tmp: bool) -> Vec<Step> {
+fn enforce(abi: u32, function: &Function) -> Vec<Step> {
     if landlock::ruleset(abi).is_none() {
         return Vec::new();
     }
-    vec![Step::LandlockPath { path: "/tmp".into(), access: landlock::scratch(abi, noexec_tmp) }, Step::LandlockEnforce]
+    let access = landlock::scratch(abi, function.noexec_tmp);
+    let written = function.mounts.iter().filter(|(_, writable)| *writable).map(|(target, _)| target.clone());
+    let rules = ["/tmp".to_owned()].into_iter().chain(written).map(|path| Step::LandlockPath { path, access });
+    rules.chain([Step::LandlockEnforce]).collect()
 }
 
 /// It reads, sends, waits, closes and exits; everything else kills it, and with it the environment.
@@ -453,6 +484,7 @@ pub(crate) mod tests {
             tmp_mb: 64,
             memory_mb: 128,
             max_processes: 10,
+            mounts: vec![],
             noexec_tmp: false,
             proc_view: ProcView::Pid,
             network: false,
@@ -553,6 +585,23 @@ pub(crate) mod tests {
         let cover =
             position(&steps, |s| matches!(s, Step::Bind { target, source, .. } if target == STORE && source == COVER));
         assert!(code < cover && layers < cover);
+    }
+
+    #[test]
+    fn the_hosts_directories_have_no_powers_and_a_place_that_is_closed() {
+        let mounts = vec![("/mnt/a".to_owned(), false), ("/mnt/b".to_owned(), true)];
+        let function = Function { mounts, noexec_tmp: true, ..function() };
+        let steps = assign(&function, Some(7), Some(Architecture::X86_64), &Posture::default());
+        let attached = steps.iter().filter_map(|s| match s {
+            Step::Attach { index, target, attributes } => Some((*index, target.as_str(), *attributes)),
+            _ => None,
+        });
+        assert_eq!(attached.collect::<Vec<_>>(), [(0, "/mnt/a", READ_ONLY), (1, "/mnt/b", NOSUID | NODEV | NOEXEC)]);
+        let last = steps.iter().rposition(|s| matches!(s, Step::Attach { .. })).expect("attached");
+        assert!(matches!(&steps[last + 1], Step::Mount { target, flags, .. } if target == MNT && flags & RDONLY != 0));
+        let written: Vec<String> =
+            steps.iter().filter(|s| matches!(s, Step::LandlockPath { .. })).map(Step::subject).collect();
+        assert_eq!(written, ["/tmp", "/mnt/b"]);
     }
 
     #[test]

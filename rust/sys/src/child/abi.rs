@@ -74,6 +74,8 @@ pub mod call {
         EXECVEAT: usize = 322, 281;
         RSEQ: usize = 334, 293;
         // From number 424 on there is one list for every architecture.
+        OPEN_TREE: usize = 428;
+        MOVE_MOUNT: usize = 429;
         CLONE3: usize = 435;
         CLOSE_RANGE: usize = 436;
         OPENAT2: usize = 437;
@@ -107,6 +109,8 @@ numbers! { NUMBERS:
     AT_FDCWD: i32 = -100;
     AT_EMPTY_PATH: usize = 0x1000;
     AT_RECURSIVE: usize = 0x8000;
+    OPEN_TREE_CLONE: usize = 1;
+    MOVE_MOUNT_F_EMPTY_PATH: usize = 4;
     F_DUPFD: usize = 0;
     F_SETFD: usize = 2;
     FD_CLOEXEC: usize = 1;
@@ -129,6 +133,8 @@ numbers! { NUMBERS:
 
     MS_BIND: u64 = 4096;
     MS_REC: u64 = 16_384;
+    MS_PRIVATE: u64 = 0x4_0000;
+    MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
     PR_SET_DUMPABLE: u64 = 4;
     PR_CAPBSET_DROP: u64 = 24;
     PR_SET_SECUREBITS: u64 = 28;

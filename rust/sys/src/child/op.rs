@@ -13,6 +13,8 @@ pub enum Code {
     Symlink,
     Bind,
     Grant,
+    Offer,
+    Attach,
     Mount,
     Unmount,
     Pivot,

@@ -69,6 +69,13 @@ fn take(code: Code, mut args: Args<'_>, context: &mut Context<'_>) -> Answer {
             let attributes = number(&mut args)?;
             how(attributes, string(&mut args)?, string(&mut args)?)
         }
+        Code::Offer => offer(context.channel, string(&mut args)?),
+        Code::Attach => {
+            let (index, attributes) = (number(&mut args)? as usize, number(&mut args)?);
+            let target = string(&mut args)?;
+            sys::attach_tree(*context.fds.get(index).ok_or(EINVAL)?, target)?;
+            sys::mount_setattr(target, attributes)
+        }
         Code::Mount => {
             let flags = number(&mut args)?;
             let (source, target) = (string(&mut args)?, string(&mut args)?);
@@ -196,6 +203,15 @@ fn grant(attributes: u64, source: CStr<'_>, target: CStr<'_>) -> Answer {
     let bound = bind(attributes, CStr::new(&name).ok_or(EINVAL)?, target);
     let _ = sys::close(fd);
     bound
+}
+
+/// A copy is in no mount namespace, so that whoever gets it can attach it to their own.
+fn offer(channel: i32, source: CStr<'_>) -> Answer {
+    let fd = sys::open_resolved(source)? as i32;
+    let tree = sys::copy_tree(fd)? as i32;
+    let sent = sys::send_with(channel, &[0], tree);
+    let _ = (sys::close(tree), sys::close(fd));
+    sent
 }
 
 fn drop_bounding() -> Answer {

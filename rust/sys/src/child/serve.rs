@@ -99,11 +99,11 @@ pub fn assign(parked: bool) {
     if parked {
         report(ENVIRONMENT_CHANNEL, Record { kind: Kind::Parked as u32, section: 0, index: 0, value: 0 });
     }
-    let len = loop {
+    let (len, count) = loop {
         match sys::receive(ENVIRONMENT_CONTROL, buffer, &mut fds) {
             // Nobody will ever give this environment a function.
             Ok((0, _)) => sys::exit(0),
-            Ok((len, _)) => break len,
+            Ok(got) => break got,
             Err(EINTR) => {}
             Err(errno) => fail(ENVIRONMENT_CHANNEL, Section::Assign, u32::MAX, errno),
         }
@@ -112,8 +112,11 @@ pub fn assign(parked: bool) {
     if let Err(errno) = sys::alone() {
         fail(ENVIRONMENT_CHANNEL, Section::Assign, u32::MAX, errno);
     }
-    run_or_exit(&buffer[..len], Section::Assign, &mut Context::new(ENVIRONMENT_CHANNEL, &[]));
-    let _ = sys::close(ENVIRONMENT_CHANNEL);
+    // What came along is attached, and then nobody's.
+    run_or_exit(&buffer[..len], Section::Assign, &mut Context::new(ENVIRONMENT_CHANNEL, &fds[..count]));
+    for &fd in fds[..count].iter().chain(&[ENVIRONMENT_CHANNEL]) {
+        let _ = sys::close(fd);
+    }
 }
 
 struct Request<'a> {

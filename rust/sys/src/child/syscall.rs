@@ -174,6 +174,17 @@ pub fn mount_setattr(path: CStr<'_>, set: u64) -> Answer {
     call!(MOUNT_SETATTR, AT_FDCWD, path.as_ptr(), abi::AT_RECURSIVE, attr.as_ptr(), size_of_val(&attr))
 }
 
+/// A copy of the mount tree at a path that is open, attached to nothing (kernel 5.2).
+pub fn copy_tree(fd: i32) -> Answer {
+    let flags = abi::OPEN_TREE_CLONE | abi::O_CLOEXEC as usize | abi::AT_EMPTY_PATH | abi::AT_RECURSIVE;
+    call!(OPEN_TREE, fd, c"".as_ptr(), flags)
+}
+
+/// Attaches such a copy to `path`.
+pub fn attach_tree(tree: i32, path: CStr<'_>) -> Answer {
+    call!(MOVE_MOUNT, tree, c"".as_ptr(), AT_FDCWD, path.as_ptr(), abi::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
 /// Makes `.` the root and lets go of the old one.
 pub fn pivot_here() -> Answer {
     const MNT_DETACH: usize = 2;
