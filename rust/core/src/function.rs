@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use coldframe_sys::child::serve;
 use coldframe_sys::program;
 use serde_json::json;
 
+use crate::calendar;
 use crate::error::{Error, Result};
 use crate::host::Facts;
 use crate::plan::environment;
 use crate::plan::rootfs::{Grant, misplaced};
+use crate::platform::{Logging, Runtime, Subject};
 use crate::random;
 use crate::spec::{Architecture, Interpreter, Spec};
 use crate::store::{Snapshot, Store};
@@ -86,6 +88,10 @@ pub struct Function {
     pub assign_program: Vec<u8>,
     /// What the runtime is told first.
     pub init: Vec<u8>,
+    /// What the platform's records say of it.
+    pub subject: Arc<Subject>,
+    /// Whether an initialisation has printed anything.
+    pub speaks_early: AtomicBool,
     /// The bytecode of the handler's module, as the runtime wanted it kept after the first import; it is as much the
     /// function's own as its code. No event had been seen then.
     pub bytecode: OnceLock<Vec<u8>>,
@@ -128,6 +134,12 @@ impl Function {
             )));
         }
         let init = init_message(&spec, layers.is_some())?;
+        let subject = Subject {
+            name: spec.name.clone(),
+            arn: arn(&spec.name),
+            runtime: Runtime::new(&format!("python:{}", spec.interpreter.version)),
+            logging: Logging::of(&spec.env)?,
+        };
         Ok(Self {
             id: random::number(),
             zygote,
@@ -135,6 +147,8 @@ impl Function {
             assign,
             assign_program,
             init,
+            subject: Arc::new(subject),
+            speaks_early: AtomicBool::new(false),
             bytecode: OnceLock::new(),
             code,
             _layers: layers,
@@ -218,12 +232,20 @@ fn beside_layers(interpreter: &Interpreter, layers: &Path) -> Result<Option<envi
     Ok(Some(environment::Opt { prefixes, entries }))
 }
 
+/// What everything that is told of a function calls it: region and account are made up.
+fn arn(name: &str) -> String {
+    format!("arn:aws:lambda:us-east-1:123456789012:function:{name}")
+}
+
 /// The variables of the handler: Lambda's own and the function's (lambda.md 6), in one object with what else the
 /// runtime has to know.
 fn init_message(spec: &Spec, layers: bool) -> Result<Vec<u8>> {
     const MOST: usize = 1 << 20;
     let memory = spec.memory_mb.to_string();
-    let (group, stream) = (format!("/aws/lambda/{}", spec.name), format!("{}/[$LATEST]{}", today(), random::hex(32)));
+    let (group, stream) = (
+        format!("/aws/lambda/{}", spec.name),
+        format!("{}/[$LATEST]{}", calendar::date(SystemTime::now()), random::hex(32)),
+    );
     let threads = (spec.vcpus().ceil() as u64).max(1).to_string();
     let execution = format!("AWS_Lambda_python{}", spec.interpreter.version);
     let mut env: BTreeMap<&str, &str> = BTreeMap::from([
@@ -288,28 +310,11 @@ fn init_message(spec: &Spec, layers: bool) -> Result<Vec<u8>> {
         "memory_limit_in_mb": memory,
         "log_group_name": group,
         "log_stream_name": stream,
-        "invoked_function_arn": format!("arn:aws:lambda:us-east-1:123456789012:function:{}", spec.name),
+        "invoked_function_arn": arn(&spec.name),
     });
     let bytes = message.to_string().into_bytes();
     if bytes.len() > MOST {
         return Err(Error::Configuration(format!("env is {} bytes; keep it below {MOST}", bytes.len())));
     }
     Ok(bytes)
-}
-
-/// The date, as log streams are named after it: YYYY/MM/DD.
-fn today() -> String {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let days = (since.as_secs() / 86_400) as i64;
-    // Days to a civil date in the Gregorian calendar, by eras of 400 years.
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_shifted + 2) / 5 + 1;
-    let month = if month_shifted < 10 { month_shifted + 3 } else { month_shifted - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}/{month:02}/{day:02}")
 }
