@@ -17,6 +17,7 @@ pub mod defect;
 pub mod environment;
 pub mod error;
 pub mod eviction;
+pub mod frames;
 pub mod function;
 pub mod host;
 pub mod house;

@@ -11,6 +11,24 @@ use crate::platform::{Logging, Record};
 /// As much as a pipe holds.
 const PIPE: usize = 65_536;
 
+/// Hands on what is in the pipe now, and not what a flood puts there meanwhile: whoever drains has other things to do.
+pub(crate) fn pull(pipe: BorrowedFd<'_>, buffer: &mut [u8], mut each: impl FnMut(&[u8])) {
+    let mut left = PIPE;
+    while left > 0 {
+        match read(pipe, &mut *buffer) {
+            Ok(n) => {
+                each(&buffer[..n]);
+                left = left.saturating_sub(n);
+                if n < buffer.len() {
+                    return;
+                }
+            }
+            Err(Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
 /// What a handler printed, up to a limit.
 #[derive(Debug)]
 pub struct Log {
@@ -30,25 +48,13 @@ impl Log {
         Self { head: Vec::new(), tail: VecDeque::new(), half: limit / 2, dropped: 0, lines: 0, logging }
     }
 
-    /// Takes what is in the pipe now, and not what a flood puts there meanwhile: whoever drains has other things to do.
+    /// Takes what is in the pipe now.
     pub fn drain(&mut self, pipe: BorrowedFd<'_>, buffer: &mut [u8]) {
-        let mut left = PIPE;
-        while left > 0 {
-            match read(pipe, &mut *buffer) {
-                Ok(n) => {
-                    self.add(&buffer[..n]);
-                    left = left.saturating_sub(n);
-                    if n < buffer.len() {
-                        return;
-                    }
-                }
-                Err(Errno::INTR) => {}
-                Err(_) => return,
-            }
-        }
+        pull(pipe, buffer, |bytes| self.add(bytes));
     }
 
-    fn add(&mut self, bytes: &[u8]) {
+    /// Takes some output.
+    pub fn add(&mut self, bytes: &[u8]) {
         let (head, rest) = bytes.split_at(bytes.len().min(self.half - self.head.len()));
         self.head.extend_from_slice(head);
         let kept = &rest[rest.len().saturating_sub(self.half)..];
