@@ -200,7 +200,7 @@ impl Environment {
         };
         let Seat { pid, pidfd, control, channel, output, alarm, cgroup, slot, listener: _ } = seat;
         let now = SystemTime::now();
-        let log = Log::new((function.spec.log_kb as usize) << 10);
+        let log = Log::new((function.spec.log_kb as usize) << 10, function.subject.logging);
         Ok(Self {
             id: random::hex(32),
             number,

@@ -359,6 +359,11 @@ impl Core {
         }
     }
 
+    /// Whether a function can have environments: neither it nor its host is closed.
+    pub fn serves(&self, function: &Function) -> bool {
+        !self.is_closed() && self.lock().functions.contains_key(&function.id)
+    }
+
     /// Every environment that lives.
     pub fn environments(&self) -> Vec<Arc<Environment>> {
         let mut living = self.supervisor.living();
