@@ -93,7 +93,7 @@ class Outcome:
         """A UUID."""
     @property
     def log(self) -> str:
-        """The output, between Lambda's START, END and REPORT lines."""
+        """The output, between Lambda's INIT_START, START, END and REPORT lines."""
     @property
     def start(self) -> Literal["cold", "warm", "restored"]:
         """How the environment came to be."""
@@ -234,6 +234,7 @@ class Host:
         reserved_concurrency: int | None,
         reuse: bool,
         proc: Literal["pid", "masked"],
+        mounts: list[tuple[str, str, bool]],
         noexec_tmp: bool,
         runtime_dir: str,
     ) -> Function:

@@ -14,7 +14,17 @@ fn main() {
     let target = env::var("TARGET").expect("cargo sets TARGET");
     build("init", &["--crate-type=bin", "-Crelocation-model=static", "-Clink-arg=-static"], &target);
     build("serve", &["--crate-type=cdylib"], &target);
-    build("graft", &["--crate-type=bin", "-Crelocation-model=pic", "-Clink-arg=-static", "-Clink-arg=-no-pie", "-Clink-arg=-Wl,-Tchild/graft.ld"], &target);
+    build(
+        "graft",
+        &[
+            "--crate-type=bin",
+            "-Crelocation-model=pic",
+            "-Clink-arg=-static",
+            "-Clink-arg=-no-pie",
+            "-Clink-arg=-Wl,-Tchild/graft.ld",
+        ],
+        &target,
+    );
     // The former goes into it.
     build("trace", &["--crate-type=bin", "-Crelocation-model=static", "-Clink-arg=-static"], &target);
 }

@@ -43,6 +43,7 @@ impl Births {
                 enter: doors_of(doors),
                 park_program: program::encode(&park),
                 park,
+                listens: false,
                 assign: Some(posture.plan(vec![Step::DropCapabilities, Step::NoNewPrivileges, Step::Undumpable])),
             },
         }
@@ -103,7 +104,7 @@ fn park(function: &Function, landlock: Option<u32>) -> Vec<Step> {
     if let Some(abi) = landlock {
         // A ruleset of its own: the base's knows another `/tmp`, and what it scopes it scopes for all children together.
         steps.extend(confine(abi));
-        steps.extend(enforce(abi, function.noexec_tmp));
+        steps.extend(enforce(abi, function));
     }
     steps
 }

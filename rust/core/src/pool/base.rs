@@ -14,7 +14,9 @@ use crate::error::{Error, Result};
 use crate::function::Function;
 use crate::plan::restored::Births;
 use crate::plan::rootfs::aliases;
+use crate::platform::Phase;
 use crate::process;
+use crate::report::Initialisation;
 use crate::seat::Special;
 use crate::snapstart::tracer::Tracer;
 use crate::snapstart::{Base, fitness};
@@ -33,8 +35,8 @@ const USHERS: u64 = 2;
 pub enum Based {
     /// It serves.
     Ready(Arc<Zygote>),
-    /// The same, of one that has just been made, and what it printed.
-    Made(Arc<Zygote>, String),
+    /// The same, of one that has just been made.
+    Made(Arc<Zygote>, Initialisation),
     /// The function could not be initialised, or could not be forked afterwards.
     Failed(Arc<Environment>, Reply, Duration),
 }
@@ -91,7 +93,7 @@ impl Core {
         let known = free.known()?;
         let seat = free.enter(&zygote).map_err(|lost| self.give_up(*lost))?;
         let number = self.next_number();
-        let environment = Environment::create(seat, &zygote, function, number, State::Parked);
+        let environment = Environment::create(seat, &zygote, function, number, State::Parked, &self.house.api);
         let environment = self.admit_environment(environment.map_err(|lost| self.give_up(*lost))?)?;
         if !need.ticket.hold(&environment) {
             environment.kill(Cause::Cancelled);
@@ -120,9 +122,17 @@ impl Core {
             Ok(tracer) => {
                 let spec = &function.spec;
                 environment.cgroup().limit(spec.memory_mb, spec.max_processes + USHERS)?;
-                let (said, _) = environment.output();
+                let (output, dropped) = environment.output();
+                let initialised = Initialisation {
+                    phase: Phase::Init,
+                    restore: false,
+                    took: begun.elapsed(),
+                    failure: None,
+                    output,
+                    dropped,
+                };
                 let base = Base { environment: Arc::clone(&environment), tracer };
-                Ok(Based::Made(Zygote::of_base(base, births.below)?, said))
+                Ok(Based::Made(Zygote::of_base(base, births.below)?, initialised))
             }
             Err(why) => {
                 environment.kill(Cause::Retired);

@@ -13,7 +13,9 @@ use crate::function::Function;
 use crate::invocation::Ticket;
 use crate::keeper;
 use crate::phases::Said;
+use crate::platform::Phase;
 use crate::process;
+use crate::report::Initialisation;
 use crate::seat::{Free, Seat, Special};
 use crate::state::UIDS;
 use crate::trouble::Trouble;
@@ -25,14 +27,14 @@ pub const INIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytecode that is kept for a function at most.
 const MOST_BYTECODE: usize = 1 << 20;
 
-/// An environment to serve with, and how long it took to make and initialise it if it is new.
+/// An environment to serve with.
 pub struct Served {
     /// The environment.
     pub environment: Arc<Environment>,
-    /// How long it took.
-    pub init: Option<Duration>,
     /// When it was ready, if it had the event by then.
     pub begun: Option<Instant>,
+    /// How it was initialised, if it is new; what it printed is still to be taken from it.
+    pub initialisations: Vec<Initialisation>,
 }
 
 /// What came of making an environment.
@@ -47,6 +49,8 @@ pub enum Made {
 pub struct Need<'a> {
     /// What it is to serve first; it may be on its way to it already when it is ready.
     pub event: Option<&'a Event<'a>>,
+    /// Until when it has to be ready; `None`: within the time of an initialisation.
+    pub deadline: Option<Instant>,
     /// By which it can be cancelled.
     pub ticket: &'a Ticket,
     /// Whether to wait for memory or descriptors that others may give back.
@@ -69,14 +73,14 @@ impl Core {
     }
 
     fn try_make(&self, function: &Arc<Function>, need: &Need<'_>) -> Result<Made> {
-        let &Need { event, ticket, wait, interrupted } = need;
+        let &Need { event, deadline, ticket, wait, interrupted } = need;
         let base = match function.spec.snapstart.then(|| self.base(function, need)).transpose()? {
             Some(Based::Failed(environment, reply, took)) => return Ok(Made::Failed(environment, reply, took)),
-            Some(Based::Ready(base)) => Some((base, String::new())),
-            Some(Based::Made(base, said)) => Some((base, said)),
-            None => None,
+            Some(Based::Ready(base)) => (Some(base), None),
+            Some(Based::Made(base, initialised)) => (Some(base), Some(initialised)),
+            None => (None, None),
         };
-        let (base, said) = base.unzip();
+        let (base, initialised) = base;
         let (begun, born) = (Instant::now(), process::monotonic_ns());
         let (environment, begun_with_zygote) = loop {
             self.open()?;
@@ -96,12 +100,11 @@ impl Core {
             environment.kill(Cause::Cancelled);
             return Err(Error::Cancelled);
         }
-        // What an initialisation prints belongs to the event that it was made for.
-        said.inspect(|said| environment.inherit(said));
         let now = Instant::now();
         environment.will_have(event);
         let early = event.filter(|_| environment.has_event());
-        let limit = now + early.map_or(INIT_TIMEOUT, |event| INIT_TIMEOUT.min(HEAD_START + event.timeout));
+        let longest = early.map_or(INIT_TIMEOUT, |event| INIT_TIMEOUT.min(HEAD_START + event.timeout));
+        let limit = deadline.unwrap_or(now + longest);
         let deadline = self.supervisor.keep(&environment, limit);
         let quota = early.map(|_| self.supervisor.settle(&environment, now + HEAD_START));
         let reply = environment.initialise(event, limit + Duration::from_secs(5), interrupted);
@@ -135,7 +138,17 @@ impl Core {
                 environment.set_state(State::Busy);
                 let begun = environment.has_event().then_some(ready);
                 begun.inspect(|&ready| environment.went_on(ready));
-                Ok(Made::Ready(Served { environment, init: Some(init), begun }))
+                let phase = if need.deadline.is_some() { Phase::Invoke } else { Phase::Init };
+                let initialisation = Initialisation {
+                    phase,
+                    restore: base.is_some(),
+                    took: init,
+                    failure: None,
+                    output: String::new(),
+                    dropped: 0,
+                };
+                let initialisations = initialised.into_iter().chain([initialisation]).collect();
+                Ok(Made::Ready(Served { environment, begun, initialisations }))
             }
             Reply::Interrupted => {
                 environment.kill(Cause::Cancelled);
@@ -221,7 +234,8 @@ impl Core {
     ) -> Result<(Environment, Instant)> {
         for attempt in 0.. {
             self.open()?;
-            let zygote = base.map_or_else(|| self.nursery.zygote(&self.house, function), |base| Ok(Arc::clone(base)))?;
+            let zygote =
+                base.map_or_else(|| self.nursery.zygote(&self.house, function), |base| Ok(Arc::clone(base)))?;
             let begun = Instant::now();
             if again {
                 zygote.stock.touch(begun);
@@ -230,7 +244,8 @@ impl Core {
             }
             let made = self.seat(&zygote).and_then(|seat| {
                 let number = self.next_number();
-                Environment::create(seat, &zygote, function, number, State::Init).map_err(|lost| self.give_up(*lost))
+                Environment::create(seat, &zygote, function, number, State::Init, &self.house.api)
+                    .map_err(|lost| self.give_up(*lost))
             });
             match made {
                 // A zygote that was killed is replaced, once.

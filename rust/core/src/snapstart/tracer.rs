@@ -56,7 +56,8 @@ impl Tracer {
         let (channel, far_channel) = process::packet_pair().map_err(failed)?;
         let (maps, far_maps) = process::packet_pair().map_err(failed)?;
         for socket in [&channel, &maps] {
-            rustix::net::sockopt::set_socket_timeout(socket, Timeout::Send, Some(STEP)).map_err(|e| failed(e.into()))?;
+            rustix::net::sockopt::set_socket_timeout(socket, Timeout::Send, Some(STEP))
+                .map_err(|e| failed(e.into()))?;
         }
         let pidfd = spawn(&Spawn {
             namespaces: 0,

@@ -16,10 +16,18 @@ pub enum Kind {
     Born = 5,
     /// It waits for its function.
     Parked = 6,
+    /// A socket on which an environment's own programs will be heard comes with it.
+    Listening = 7,
+    /// A launcher has started the process `index`: `value` is its id inside.
+    Started = 8,
+    /// That process has ended: `value` is its wait status.
+    Ended = 9,
+    /// A connection comes with it that was asked for under the number `index`.
+    Connected = 10,
     /// A base stands still, and can be looked at; `value` is an errno of a question, or 0.
-    Stopped = 7,
+    Stopped = 11,
     /// What was asked for is done.
-    Done = 8,
+    Done = 12,
 }
 
 /// Which program a failed step belongs to.
@@ -38,10 +46,12 @@ pub enum Section {
     Child = 4,
     /// What an init does when it has started its child.
     Last = 5,
+    /// What a launcher was asked for.
+    Launch = 6,
     /// How a base is taken over.
-    Take = 6,
+    Take = 7,
     /// How ids are mapped below a base.
-    Map = 7,
+    Map = 8,
 }
 
 /// Sixteen bytes: kind, section, index, value.
