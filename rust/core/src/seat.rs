@@ -102,12 +102,7 @@ impl Free {
         // Credentials of what comes from the channel: the only word about a process id that is to be believed.
         rustix::net::sockopt::set_socket_passcred(&channel, true).map_err(|e| failed(e.into()))?;
         let alarm = cgroup.memory_alarm()?;
-        let (mut birthplace, mut doors) = (cgroup.birthplace()?, cgroup.doors()?);
-        if zygote.base().is_some() {
-            // Who has the host user of a base may not choose where processes are born.
-            birthplace = None;
-            doors.extend(cgroup.gate()?);
-        }
+        let (birthplace, doors) = (cgroup.birthplace()?, cgroup.doors()?);
         let mut sections = birth.sections();
         if let Some(special) = special {
             (sections[0], sections[1]) = (&special.births.seat, &special.births.init);

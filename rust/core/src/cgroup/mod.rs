@@ -158,6 +158,15 @@ impl Groups {
         self.unified.as_deref().map_or(Ok(()), |path| own_procs(path, zygote))
     }
 
+    /// Lets every base do so, whichever host user it is: of the common ancestor everybody may write the file. It takes the same
+    /// of the target and of the way there, which is each one's own.
+    pub fn admit_bases(&self) -> Result<()> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let Some(path) = self.unified.as_ref().map(|path| path.join("cgroup.procs")) else { return Ok(()) };
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o646))
+            .map_err(|e| Error::kernel("opening a cgroup", path.display().to_string(), e))
+    }
+
     /// Memory that everything below uses now, in bytes; `None` without a memory controller.
     pub fn memory_used(&self) -> Option<u64> {
         // Asked before every environment: kept open.
@@ -255,14 +264,6 @@ impl Cgroup {
                     .map_err(|e| Error::kernel("opening a cgroup", path.display().to_string(), e))
             })
             .collect()
-    }
-
-    /// The file through which a process joins the version 2 tree by writing `0`. The right to do so is ours, who open it, and not
-    /// that of who writes (kernel 5.16, and those before it that are kept up).
-    pub fn gate(&self) -> Result<Option<OwnedFd>> {
-        let Some(path) = self.unified.as_ref().map(|path| path.join("cgroup.procs")) else { return Ok(None) };
-        let file = File::options().write(true).open(&path);
-        file.map(|file| Some(file.into())).map_err(|e| Error::kernel("opening a cgroup", path.display().to_string(), e))
     }
 
     /// Caps memory (and with it swap, at nothing) and processes.

@@ -82,7 +82,8 @@ impl Core {
         let begun = Instant::now();
         let zygote = self.nursery.zygote(&self.house, function)?;
         let facts = &self.house.facts;
-        let doors = zygote.birth().enter.len() + 1;
+        let doors = zygote.birth().enter.len();
+        self.house.groups.admit_bases()?;
         let shown: Vec<_> = function.zygote.directories.iter().map(|grant| grant.target.clone()).collect();
         let births = Births::new(&function.planned, doors, facts.landlock, &aliases(&shown), &facts.posture);
         let below = program::encode_init(&births.below.seat, &[], &births.below.init);

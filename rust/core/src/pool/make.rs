@@ -300,7 +300,9 @@ impl Core {
             0
         };
         let number = self.next_number();
-        let cgroup = self.house.groups.lease(&format!("e{number}"), self.house.zygote_user());
+        // Who forks puts its children there.
+        let owner = zygote.base().map_or_else(|| self.house.zygote_user(), |base| Some(base.environment.slot()));
+        let cgroup = self.house.groups.lease(&format!("e{number}"), owner);
         cgroup.and_then(|cgroup| Free::make(zygote, cgroup, slot, special)).inspect_err(|_| self.release_slot(slot))
     }
 
