@@ -208,7 +208,7 @@ def check_snapstart(snapstart: object, runtime: object) -> bool:
         raise ConfigurationError(f"snapstart={shown(snapstart)}: use True or False")
     if snapstart and runtime == PROVIDED:
         raise ConfigurationError(
-            'snapstart=True with runtime="provided": a copy of a process has one thread, and most runtimes keep several; '
+            'snapstart=True with runtime="provided": a copy of a process has one thread, and most runtimes keep more; '
             "leave it out, or use a Python runtime"
         )
     return snapstart

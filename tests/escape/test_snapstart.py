@@ -1,7 +1,7 @@
-"""Copies of an initialised function: as isolated as environments that were made in any other way, from the host and each other.
+"""Copies of an initialised function: as isolated as environments that were made in any other way.
 
-The process that is copied has run user code, so that it is looked at from outside, and refused where its copies would share
-something.
+The process that is copied has run user code, so that it is looked at from outside, and refused where its copies would
+share something.
 """
 
 import errno
@@ -27,7 +27,7 @@ OPTIONS = {"snapstart": True, "memory_mb": 512, "timeout_s": 10}
 
 @pytest.fixture
 def restored(make):
-    """Return a factory of functions that are copied; `fn(expression)` is its value inside, or the errno that it raised."""
+    """Return a factory of functions that are copied: `fn(expression)` is the value inside, or the errno."""
 
     def restored(source="", **options):
         return make(source + EVALUATE, **OPTIONS | options)
@@ -76,7 +76,9 @@ def test_copies_have_namespaces_users_and_cgroups_of_their_own(restored):
             assert len({one[name] for one in seen}) == len(everybody), name
         users = {Path(f"/proc/{pid}/uid_map").read_text().split()[1] for pid in copies}
         assert len(users) == 3
-        on_host = {re.search(r"^Uid:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.M)[1] for pid in everybody}
+        on_host = {
+            re.search(r"^Uid:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)[1] for pid in everybody
+        }
         assert len(on_host) == 5
         groups = [Path(f"/proc/{pid}/cgroup").read_text() for pid in everybody]
         assert len(set(groups)) == 5
@@ -104,8 +106,10 @@ def test_a_copy_writes_its_own_tmp_and_nothing_else(restored):
 
 
 def test_a_copy_is_filtered_and_gets_no_namespace(restored):
-    fn = restored("import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\n"
-                  "def call(*args):\n    answer = libc.syscall(*args)\n    return ctypes.get_errno() if answer < 0 else answer\n")
+    fn = restored(
+        "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+        "def call(*args):\n    answer = libc.syscall(*args)\n    return ctypes.get_errno() if answer < 0 else answer\n"
+    )
     if os.uname().machine == "x86_64":
         assert fn("call(272, 0x10000000)") == str(errno.EPERM)  # unshare
         assert fn("call(101, 0, 0, 0, 0)") == str(errno.EPERM)  # ptrace
@@ -116,10 +120,14 @@ def test_a_copy_is_filtered_and_gets_no_namespace(restored):
 @pytest.mark.needs("landlock:6")
 def test_in_the_hosts_network_landlock_keeps_copies_apart(restored):
     with coldframe.Host() as host:
-        fn = restored("import socket\nkept = []\n"
-                      "def listen():\n"
-                      "    kept.append(socket.socket(socket.AF_UNIX)); kept[0].bind('\\0coldframe-copy'); kept[0].listen()\n"
-                      "def connect():\n    socket.socket(socket.AF_UNIX).connect('\\0coldframe-copy')\n", network=True, host=host)
+        fn = restored(
+            "import socket\nkept = []\n"
+            "def listen():\n"
+            "    kept.append(socket.socket(socket.AF_UNIX)); kept[0].bind('\\0coldframe-copy'); kept[0].listen()\n"
+            "def connect():\n    socket.socket(socket.AF_UNIX).connect('\\0coldframe-copy')\n",
+            network=True,
+            host=host,
+        )
         assert fn("listen()") == "None"
         assert fn("connect()") == "None"  # its own
         first = fn.submit("__import__('time').sleep(0.5)")

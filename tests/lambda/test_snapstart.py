@@ -27,7 +27,8 @@ def third():
 register_after_restore(said.append, "after 2")
 
 def handler(event, context):
-    return {"said": said, "type": os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"], "module": register_after_restore.__module__,
+    return {"said": said, "type": os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"],
+            "module": register_after_restore.__module__,
             "stream": [context.log_stream_name, os.environ["AWS_LAMBDA_LOG_STREAM_NAME"]]}
 """
 SAID = ["before 2 (1,) {'a': 2}", "before 1", "after 1", "after 2"]
@@ -67,7 +68,11 @@ def test_an_installed_copy_of_the_package_is_used(make):
 
 def test_the_reports_say_restored_and_then_warm(make):
     with coldframe.Host() as host:
-        fn = make("import time\ntime.sleep(0.2)\nprint('hello')\ndef handler(event, context):\n    return event\n", host=host, **OPTIONS)
+        fn = make(
+            "import time\ntime.sleep(0.2)\nprint('hello')\ndef handler(event, context):\n    return event\n",
+            host=host,
+            **OPTIONS,
+        )
         one, other = fn.invoke(1), fn.invoke(2)
     assert (one.payload, one.report.start, one.report.init_duration_ms) == (1, "restored", None)
     assert 0 < one.report.restore_duration_ms < 200
@@ -97,7 +102,8 @@ drawn = [random.random(), ssl.RAND_bytes(1), uuid.uuid4(), uuid.uuid1(), secrets
 BEGUN = time.time()
 def handler(event, context):
     return {{"random": random.random(), "choice": random.sample(range(10**9), 2), "uuid4": str(uuid.uuid4()),
-             "uuid1": str(uuid.uuid1()), "node": uuid.getnode(), "secrets": secrets.token_hex(), "ssl": ssl.RAND_bytes(16).hex(),
+             "uuid1": str(uuid.uuid1()), "node": uuid.getnode(), "secrets": secrets.token_hex(),
+             "ssl": ssl.RAND_bytes(16).hex(),
              "tempfile": tempfile.mktemp(), "urandom": os.urandom(16).hex(), {extra}
              "request": context.aws_request_id}}
 """
@@ -119,7 +125,8 @@ def test_time_goes_on_while_a_function_is_not_restored(make):
     import time
     BEGUN = time.time(), time.monotonic()
     def handler(event, context):
-        return [time.time() - BEGUN[0], time.monotonic() - BEGUN[1], time.time(), context.get_remaining_time_in_millis()]
+        left = context.get_remaining_time_in_millis()
+        return [time.time() - BEGUN[0], time.monotonic() - BEGUN[1], time.time(), left]
     """
     with coldframe.Host() as host:
         fn = make(source, host=host, reuse=False, **OPTIONS)

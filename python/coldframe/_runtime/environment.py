@@ -78,7 +78,7 @@ class Environment:
         self._function: dict[str, Any] = {}
         self._handler: Any = None
         self._snapshot: snapshot.Snapshot | None = None
-        self.in_copies: Callable[[], None] = list  # what packages want done after a fork: nothing
+        self.in_copies: Callable[[], object] = list  # what packages want done after a fork: nothing
         self.forked_ns = self.assigned_ns = 0
         self._look_like_lambdas()
 

@@ -1,6 +1,7 @@
 """What `import snapshot_restore_py` finds where the package is not installed: the same functions.
 
-Hooks run before an initialised function is copied, and in each copy. Without `snapstart=True` nobody runs them, as in Lambda.
+Hooks run before an initialised function is copied, and in each copy. Without `snapstart=True` nobody runs them, as in
+Lambda.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What is done before an initialised function is copied, and in each copy: hooks, fresh random state.
 
-The hooks are those of the package `snapshot_restore_py`, which Lambda has installed: before the snapshot in reverse order, after
-a restore in the order in which they were registered. Where no copy of it is installed, `import snapshot_restore_py` finds the
-same functions here.
+The hooks are those of the package `snapshot_restore_py`, which Lambda has installed: before the snapshot in reverse
+order, after a restore in the order in which they were registered. Where no copy of it is installed,
+`import snapshot_restore_py` finds the same functions in `hooks`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NAME = "snapshot_restore_py"
 class Snapshot:
     """A function on its way to being copied."""
 
-    def __init__(self, in_copies: Callable[[], None]) -> None:
+    def __init__(self, in_copies: Callable[[], object]) -> None:
         """Listen to what the function's code wants done around forks; `in_copies` does what earlier packages want."""
         self._in_copies = in_copies
         self._hooks = forking.Hooks()
@@ -61,7 +61,7 @@ def _run(hooks: list[Any], error_type: str, *, reverse: bool) -> None:
     for function, args, kwargs in reversed(hooks) if reverse else hooks:
         try:
             function(*args, **kwargs)
-        except Exception as error:
+        except Exception as error:  # noqa: PERF203
             told = errors.payload(error)
             message = f"{told['errorType']}: {told['errorMessage']}"
             raise errors.Fault(error_type, message, told["stackTrace"]) from error

@@ -278,11 +278,9 @@ fn open_namespaces(pid: Pid, flags: u64) -> Result<Vec<OwnedFd>> {
 fn map_users(pid: Pid, slot: u32, below: &Range<u32>) -> Result<()> {
     let pid = pid.as_raw_nonzero();
     let others = [below.start..slot.clamp(below.start, below.end), slot.saturating_add(1).max(below.start)..below.end];
-    let others: String = others
-        .iter()
-        .filter(|range| !range.is_empty())
-        .map(|range| format!("\n{0} {0} {1}", range.start, range.end - range.start))
-        .collect();
+    let line = |range: &Range<u32>| format!("\n{0} {0} {1}", range.start, range.len());
+    let others: Vec<String> = others.iter().filter(|range| !range.is_empty()).map(line).collect();
+    let others = others.concat();
     for (file, content) in [
         ("setgroups", "deny".to_owned()),
         ("uid_map", format!("{USER_ID} {slot} 1{others}")),

@@ -197,7 +197,7 @@ numbers! { NUMBERS:
     PTRACE_O_TRACEVFORK: usize = 4;
     PTRACE_O_TRACECLONE: usize = 8;
     PTRACE_O_EXITKILL: usize = 0x10_0000;
-    /// Kernel 4.3; takes CAP_SYS_ADMIN in the first user namespace.
+    /// Kernel 4.3; takes `CAP_SYS_ADMIN` in the first user namespace.
     PTRACE_O_SUSPEND_SECCOMP: usize = 0x20_0000;
     NT_PRSTATUS: usize = 1;
     NT_PRFPREG: usize = 2;

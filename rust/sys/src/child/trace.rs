@@ -91,8 +91,8 @@ fn order() -> (u32, i32) {
     let mut bytes = [0; ORDER];
     match sys::read(CHANNEL, &mut bytes) {
         Ok(ORDER) => {
-            let [a, b, c, d, e, f, g, h] = bytes;
-            (u32::from_le_bytes([a, b, c, d]), i32::from_le_bytes([e, f, g, h]))
+            let order = u64::from_le_bytes(bytes);
+            (order as u32, (order >> 32) as i32)
         }
         _ => sys::exit(0),
     }
@@ -212,6 +212,8 @@ fn stop(pid: i32) -> Result<(Registers, u64), i32> {
 
 /// Has the kernel restart no sequence of it; tells what its children are to have.
 fn end_sequences(pid: i32, memory: i32, own: [usize; 2]) -> Result<[usize; 3], i32> {
+    /// Where in the area `rseq_cs` is: the sequence that it is in.
+    const SEQUENCE: usize = 8;
     // `struct ptrace_rseq_configuration`: where, how long (u32), signature (u32), flags.
     let mut configuration: [u64; 3] = [0; 3];
     let size = size_of_val(&configuration);
@@ -225,8 +227,6 @@ fn end_sequences(pid: i32, memory: i32, own: [usize; 2]) -> Result<[usize; 3], i
     if touches(area, len, own[0], own[1]) {
         return Err(EINVAL);
     }
-    // `rseq_cs`: the sequence that it is in.
-    const SEQUENCE: usize = 8;
     sys::write_at(memory, &[0; 8], area.checked_add(SEQUENCE).ok_or(EINVAL)?)?;
     Ok([area, len, signature])
 }
@@ -263,7 +263,7 @@ fn make_call(pid: i32, number: usize, args: [usize; 6]) -> Answer {
 /// Waits until it stops: by which signal, and at which event. Its end is an error.
 fn next_stop(pid: i32) -> Result<(i32, i32), i32> {
     let status = sys::wait_for(pid)?;
-    if status & 0xff != 0x7f { Err(abi::ESRCH) } else { Ok((status >> 8 & 0xff, status >> 16)) }
+    if status & 0xff == 0x7f { Ok((status >> 8 & 0xff, status >> 16)) } else { Err(abi::ESRCH) }
 }
 
 /// Sees to whoever stops until the base or the supervisor ends.
