@@ -263,7 +263,7 @@ impl Core {
         if keep {
             // Before anybody else can have it. Cancelled until now, it is killed and not kept.
             call.ticket.release();
-            self.see_off(environment, begun + timeout);
+            self.see_off(environment, end);
         }
         Ok(Some(outcome))
     }
