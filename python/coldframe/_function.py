@@ -19,6 +19,7 @@ from coldframe._hardening import Hardening
 from coldframe._host import default_host
 from coldframe._invocation import decode_text, from_outcome
 from coldframe._options import (
+    PROVIDED,
     check_choice,
     check_env,
     check_handler,
@@ -90,10 +91,13 @@ class Function:
         """Make a function.
 
         Args:
-            handler: Lambda's notation, `module.function`; `pkg/mod.function` and `pkg.mod.function` both work.
+            handler: Lambda's notation, `module.function`; `pkg/mod.function` and `pkg.mod.function` both work. Any
+                text for a `runtime` of "provided", which finds it as `_HANDLER`.
             code: A directory, a single `.py` file or a `.zip`; it becomes `/var/task`.
             name: Letters, digits, hyphens and underscores; None takes the name of the code.
-            runtime: "python" for the interpreter that embeds coldframe, or the path of another CPython, 3.9 or later.
+            runtime: "python" for the interpreter that embeds coldframe, the path of another CPython, 3.9 or later, or
+                "provided" for an executable `bootstrap` at the top of the code or of a layer, which speaks Lambda's
+                Runtime API.
             memory_mb: Hard cap of the whole environment in MiB, 32 to 10,240. CPU follows it: 1,769 is one vCPU.
             timeout_s: Seconds of wall clock for one invocation, above 0 and up to 900.
             tmp_mb: Size of `/tmp` in MiB, 1 to 10,240; what is written there counts as memory.
@@ -119,13 +123,13 @@ class Function:
             ConfigurationError: The function cannot exist as it is described.
             HostCapabilityError: The host lacks a protection, and `isolation` is "strict".
         """
-        refuse_unfinished(runtime=runtime, snapstart=snapstart, provisioned_concurrency=provisioned_concurrency)
+        refuse_unfinished(snapstart=snapstart, provisioned_concurrency=provisioned_concurrency)
         check_choice("architecture", architecture, ("x86_64", "arm64", None))
         check_choice("packages", packages, ("inherit", "none"))
         check_choice("isolation", isolation, ("strict", "available"))
         if not isinstance(hardening, Hardening):
             raise ConfigurationError(f"hardening must be a coldframe.Hardening, not {shown(hardening)}")
-        self.handler = check_handler(handler)
+        self.handler = check_handler(handler, runtime)
         self.code = check_path("code", code)
         self.name = check_name(name, self.code)
         self._runtime = runtime
@@ -150,7 +154,7 @@ class Function:
             "isolation": isolation,
             "reserved_concurrency": reserved_concurrency,
             "reuse": reuse,
-            "proc": hardening.proc or "pid",
+            "proc": hardening.proc or ("masked" if runtime == PROVIDED else "pid"),
             "noexec_tmp": hardening.noexec_tmp,
             "max_code_mb": hardening.max_code_mb,
             "max_zip_mb": hardening.max_zip_mb,
@@ -380,6 +384,8 @@ class Function:
 
     def _surroundings(self, code: str, origin: str) -> dict[str, Any]:
         """Return what the function needs of the interpreter and its packages."""
+        if self._runtime == PROVIDED:
+            return {"interpreter": None, "preload": [], "preload_optional": True}
         try:
             interpreter = _interpreter.describe(self._runtime, self._spec["packages"])
             preload = _preload.resolve(

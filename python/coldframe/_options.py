@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from coldframe._hardening import Hardening
     from coldframe._host import Host
 
+PROVIDED = "provided"
+"""The runtime that the code or a layer brings: an executable `bootstrap`."""
 MAX_TIMEOUT_S = 900
 """Lambda's limit for one invocation."""
 
@@ -82,10 +84,14 @@ def shown(value: object) -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
-def check_handler(handler: str) -> str:
-    """Return `handler` when it is in Lambda's notation for Python, `module.function`."""
+def check_handler(handler: str, runtime: object) -> str:
+    """Return `handler` when it is in Lambda's notation for Python, `module.function`; other runtimes have their own."""
     if not isinstance(handler, str):
         raise ConfigurationError(f"handler must be a text like 'app.handler', not {shown(handler)}")
+    if runtime == PROVIDED:
+        if "\0" in handler or not _is_utf8(handler):
+            raise ConfigurationError(f"handler {shown(handler)} holds a NUL or half of a surrogate pair; remove it")
+        return handler
     module, dot, function = handler.rpartition(".")
     if not dot or not module.strip("./") or not function or any(map(str.isspace, handler)) or "\0" in handler:
         raise ConfigurationError(
@@ -196,10 +202,8 @@ def check_timeout(timeout_s: float) -> float:
     return float(timeout_s)
 
 
-def refuse_unfinished(*, runtime: object, snapstart: object, provisioned_concurrency: int) -> None:
+def refuse_unfinished(*, snapstart: object, provisioned_concurrency: int) -> None:
     """Refuse what is named by the interface but not in this version, rather than ignore it."""
-    if runtime == "provided":
-        raise ConfigurationError('runtime="provided": this version of coldframe runs Python handlers only')
     if snapstart:
         raise ConfigurationError("snapstart=True: this version of coldframe cannot do it yet; leave it out")
     if provisioned_concurrency:

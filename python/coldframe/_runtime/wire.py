@@ -22,6 +22,8 @@ ERROR = 14
 DESCRIBED = 15
 
 HEADER = struct.Struct("<BxHIQ")
+EVENT = struct.Struct("<36sQI")
+"""In front of an event: the request id, the deadline, and how long the client context is, which comes next."""
 PACKET_BYTES = 65_536
 FIRST_BYTES = PACKET_BYTES - HEADER.size
 

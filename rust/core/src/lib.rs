@@ -24,6 +24,7 @@ pub mod idle;
 pub mod invocation;
 pub mod keeper;
 pub mod landlock;
+pub mod launch;
 pub mod log;
 pub mod mounts;
 pub mod nursery;
@@ -45,6 +46,7 @@ pub mod store;
 pub mod supervisor;
 pub mod trouble;
 pub mod untold;
+pub mod variables;
 pub mod wire;
 pub mod zygote;
 

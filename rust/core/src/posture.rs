@@ -229,7 +229,7 @@ mod tests {
 
     /// Everything that an environment's process and its seat go through.
     fn whole() -> Vec<Step> {
-        let birth = Birth::new(Identity::Callers(1000, 1000), 0, false, Some(7), &[], &Posture::default());
+        let birth = Birth::new(Identity::Callers(1000, 1000), 0, false, Some(7), &[], false, &Posture::default());
         let assigned = assign(&function(), Some(7), Some(Architecture::X86_64), &Posture::default());
         birth.seat.into_iter().chain(birth.park).chain(assigned).collect()
     }

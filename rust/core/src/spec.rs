@@ -60,7 +60,7 @@ pub enum ProcView {
 }
 
 /// A `CPython` and where it lives.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Interpreter {
     /// The program.
     pub executable: PathBuf,
@@ -108,14 +108,14 @@ impl Default for Sizes {
 pub struct Spec {
     /// `AWS_LAMBDA_FUNCTION_NAME`
     pub name: String,
-    /// `module.function`
+    /// `module.function`, or whatever a runtime of the owner's wants.
     pub handler: String,
     /// A directory, a `.py` file or a `.zip`.
     pub code: PathBuf,
     /// Directories or `.zip` files, laid over one another under `/opt`.
     pub layers: Vec<PathBuf>,
-    /// What runs the handler.
-    pub interpreter: Interpreter,
+    /// What runs the handler; `None`: a program in the code or a layer (`runtime="provided"`).
+    pub interpreter: Option<Interpreter>,
     /// Modules that are imported before the environment is forked.
     pub preload: Vec<String>,
     /// Whether one of them that is unfit is left out rather than refused: they were read off the code, or the owner says so.

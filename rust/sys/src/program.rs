@@ -74,6 +74,12 @@ pub enum Step {
     ResetSignals,
     /// Says hello to the supervisor and waits for its word.
     Sync,
+    /// Listens on a port of the loopback interface, and hands the socket to the supervisor.
+    Listen { port: u16 },
+    /// Gives a descriptor of the request this number.
+    Place { index: u64, to: i32 },
+    /// Replaces the process by the program behind a descriptor, with this name and nothing else.
+    ExecFd { fd: i32, name: String },
     /// Replaces the process.
     Exec { path: String, argv: Vec<String>, envp: Vec<String> },
 }
@@ -116,7 +122,9 @@ impl Step {
             Self::CloseFrom { .. } => "closing descriptors",
             Self::ResetSignals => "resetting signals",
             Self::Sync => "waiting for the supervisor",
-            Self::Exec { .. } => "starting the interpreter",
+            Self::Listen { .. } => "listening on the loopback interface",
+            Self::Place { .. } => "placing a descriptor",
+            Self::ExecFd { .. } | Self::Exec { .. } => "starting the program",
         }
     }
 
@@ -137,6 +145,8 @@ impl Step {
             Self::Bind { source, target, .. } | Self::Grant { source, target, .. } => format!("{source} at {target}"),
             Self::Mount { target, kind, .. } => format!("{kind} at {target}"),
             Self::Rlimit { resource, limit } => format!("resource {resource} at {limit}"),
+            Self::Listen { port } => format!("port {port}"),
+            Self::ExecFd { name, .. } => name.clone(),
             _ => "the new process".into(),
         }
     }
@@ -177,6 +187,9 @@ impl Step {
             Self::CloseFrom { .. } => Code::CloseFrom,
             Self::ResetSignals => Code::ResetSignals,
             Self::Sync => Code::Sync,
+            Self::Listen { .. } => Code::Listen,
+            Self::Place { .. } => Code::Place,
+            Self::ExecFd { .. } => Code::ExecFd,
             Self::Exec { .. } => Code::Exec,
         }
     }
@@ -216,6 +229,9 @@ impl Step {
             Self::JoinCgroup { index } => args(out, &[*index], &[]),
             Self::Redirect { from, to } => args(out, &[*from as u64, *to as u64], &[]),
             Self::CloseFrom { first } => args(out, &[u64::from(*first)], &[]),
+            Self::Listen { port } => args(out, &[u64::from(*port)], &[]),
+            Self::Place { index, to } => args(out, &[*index, *to as u64], &[]),
+            Self::ExecFd { fd, name } => args(out, &[*fd as u64], &[name]),
             Self::Exec { path, argv, envp } => {
                 args(out, &[argv.len() as u64, envp.len() as u64], &[path]);
                 for text in argv.iter().chain(envp) {

@@ -114,6 +114,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, gauge: Arc<Gauge>) {
     });
     // An error is the end of the connection, for whatever reason the client has.
     let _ = http1::Builder::new()
+        .title_case_headers(true)
         .max_buf_size(HEAD)
         .max_header_size(HEAD)
         .max_headers(HEADERS)
@@ -155,18 +156,18 @@ impl Gauge {
     }
 }
 
-impl Drop for Gauge {
-    fn drop(&mut self) {
-        self.complete();
-    }
-}
-
 /// The stream, and what is read from it.
 struct Guard {
     stream: TcpStream,
     gauge: Arc<Gauge>,
     /// When the head that has begun has to be complete.
     deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.gauge.complete();
+    }
 }
 
 impl AsyncRead for Guard {

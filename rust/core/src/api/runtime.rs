@@ -13,6 +13,8 @@ use super::{News, StreamError};
 
 /// The header, and the trailer, with the type of an error.
 const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
+/// Bytes that it may have: it goes into reports.
+const ERROR_TYPE_BYTES: usize = 256;
 /// The trailer with the error's JSON, in base64.
 const ERROR_BODY: &str = "lambda-runtime-function-error-body";
 /// The header with the way in which an answer comes.
@@ -237,7 +239,8 @@ pub fn text(headers: &HeaderMap, name: &str) -> String {
     headers.get(name).map_or_else(String::new, |value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
-/// The type of an error for reports: what has `Runtime.` or `Function.` with a name after it anywhere in it is taken as it is.
+/// The type of an error for reports: what has `Runtime.` or `Function.` with a name after it anywhere in it is taken as it is,
+/// unless it would break the line of a report.
 fn accepted_type(error_type: &str) -> String {
     let named = |prefix: &str| {
         error_type.match_indices(prefix).any(|(at, _)| {
@@ -245,7 +248,8 @@ fn accepted_type(error_type: &str) -> String {
             name.len() >= 2 && name[0].is_ascii_uppercase() && name[1].is_ascii_alphabetic()
         })
     };
-    if named("Runtime.") || named("Function.") {
+    let fits = error_type.len() <= ERROR_TYPE_BYTES && !error_type.chars().any(char::is_control);
+    if fits && (named("Runtime.") || named("Function.")) {
         error_type.to_owned()
     } else if error_type.starts_with("Function.") {
         "Function.Unknown".to_owned()
@@ -289,6 +293,7 @@ mod tests {
             ("Function.MyError", "Function.MyError"),
             ("xxRuntime.Foo", "xxRuntime.Foo"),
             ("Runtime.x Function.Ab", "Runtime.x Function.Ab"),
+            ("Function.Ab\tStatus: success", "Function.Unknown"),
             ("Runtime.F", "Runtime.Unknown"),
             ("Runtime.foo", "Runtime.Unknown"),
             ("Function.foo", "Function.Unknown"),

@@ -77,8 +77,8 @@ impl Session {
     }
 
     /// Processes are going to be started, from nothing: the external extensions of [`About::external`] first.
-    pub fn start_init(&self, phase: Phase) {
-        self.shared.change(|state| state.start_init(phase, &self.shared.about.external));
+    pub fn start_init(&self, _phase: Phase) {
+        self.shared.change(|state| state.start_init(&self.shared.about.external));
     }
 
     /// Gives the runtime an event, and tells the extensions. One at a time, and only after [`News::Ready`].

@@ -9,7 +9,7 @@ use hyper::body::Bytes;
 use super::answer::{self, Refusal};
 use super::extension::agent::Agent;
 use super::telemetry::Telemetry;
-use super::{Event, News, Phase, Platform, Shutdown, StreamError};
+use super::{Event, News, Platform, Shutdown, StreamError};
 
 /// How many bytes of a streamed answer wait for whoever called before no more is read.
 pub const HELD: usize = 1 << 20;
@@ -65,7 +65,6 @@ pub struct State {
     runtime: Runtime,
     /// How often processes have been started anew: what waits since before is not theirs.
     pub generation: u64,
-    phase: Phase,
     /// Whether the runtime and every extension have been ready.
     initialised: bool,
     invocation: Option<Arc<Posted>>,
@@ -84,7 +83,6 @@ impl State {
             held: 0,
             runtime: Runtime::Started,
             generation: 0,
-            phase: Phase::Init,
             initialised: false,
             invocation: None,
             due: false,
@@ -95,21 +93,15 @@ impl State {
     }
 
     /// All processes are started, again: whatever those before them did is forgotten.
-    pub fn start_init(&mut self, phase: Phase, external: &[String]) {
+    pub fn start_init(&mut self, external: &[String]) {
         let generation = self.generation + 1;
         *self = Self {
             generation,
-            phase,
             agents: external.iter().map(|name| Agent::external(name)).collect(),
             telemetry: mem::take(&mut self.telemetry).restarted(),
             ..Self::new()
         };
         self.registered();
-    }
-
-    /// In which phase the initialisation is, or was.
-    pub fn phase(&self) -> Phase {
-        self.phase
     }
 
     /// Tells of it if the last external extension has registered.
@@ -248,6 +240,12 @@ impl State {
         self.held += chunk.len();
         self.news.push_back(News::Chunk(mem::take(chunk)));
         Some(true)
+    }
+
+    /// How much of a streamed answer waits.
+    #[cfg(test)]
+    pub fn held(&self) -> usize {
+        self.held
     }
 
     /// The oldest of the news.

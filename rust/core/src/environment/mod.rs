@@ -1,5 +1,7 @@
 //! One execution environment: how it is made, how it answers, how it ends.
 
+mod launcher;
+mod programs;
 mod resources;
 mod talk;
 
@@ -10,7 +12,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Pid;
 
+use self::programs::Programs;
 pub use self::talk::{Event, HEAD_START, Reply, last_words};
+use crate::api::Server;
 use crate::cgroup::{Cgroup, Gauges, Usage};
 use crate::error::{Error, Result};
 use crate::function::Function;
@@ -128,6 +132,8 @@ pub struct Environment {
     /// Held as long as its memory is being taken back.
     reclaiming: Mutex<()>,
     inner: Mutex<Inner>,
+    /// Where its runtime is a program.
+    programs: Option<Programs>,
     // Last: environments live in pid namespaces below their zygote's, which has to outlive them.
     zygote: Arc<Zygote>,
 }
@@ -166,13 +172,15 @@ fn assign(seat: &Seat, function: &Function) -> Result<()> {
 
 impl Environment {
     /// Makes one of a seat with a process of the zygote in it, which is limited and told to lock itself down; the function's
-    /// code has not been touched yet. `state`: whether it is needed now, or parked.
+    /// code has not been touched yet. `state`: whether it is needed now, or parked. `server`: by whom a runtime is answered that
+    /// is a program.
     pub fn create(
         seat: Seat,
         zygote: &Arc<Zygote>,
         function: &Arc<Function>,
         number: u64,
         state: State,
+        server: &Server,
     ) -> Result<Self, Lost> {
         // While it locks itself down, its limits are put in force: nothing of the function's runs before it is told more, and
         // whoever helped it here does not count any more.
@@ -181,7 +189,16 @@ impl Environment {
         if let Err(e) = assigned {
             return Err(Box::new((seat, e)));
         }
-        let Seat { pid, pidfd, control, channel, output, alarm, cgroup, slot } = seat;
+        let mut seat = seat;
+        let served = match (&function.launch, seat.listener.take()) {
+            (Some(launch), Some(listener)) => Programs::new(server, listener, function, launch).map(Some),
+            _ => Ok(None),
+        };
+        let programs = match served {
+            Ok(programs) => programs,
+            Err(e) => return Err(Box::new((seat, Error::kernel("serving Lambda's APIs to", "an environment", e)))),
+        };
+        let Seat { pid, pidfd, control, channel, output, alarm, cgroup, slot, listener: _ } = seat;
         let now = SystemTime::now();
         let log = Log::new((function.spec.log_kb as usize) << 10);
         Ok(Self {
@@ -227,6 +244,7 @@ impl Environment {
                 failure: None,
                 last: None,
             }),
+            programs,
             zygote: Arc::clone(zygote),
         })
     }
@@ -381,6 +399,7 @@ impl Environment {
         let last = if asked { (self.measure(), self.measure_memory_kill()) } else { (self.lock().usage, false) };
         self.lock().last = Some(last);
         self.gauges.close();
+        self.programs.iter().for_each(Programs::close);
         self.set_state(State::Dead);
     }
 

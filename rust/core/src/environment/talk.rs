@@ -74,6 +74,9 @@ pub enum Reply {
 impl Environment {
     /// Tells it what its function is, ahead of need. None of the function's code runs.
     pub fn describe(&self, backstop: Instant) -> Result<()> {
+        if self.programs.is_some() {
+            return Ok(());
+        }
         let question = Question {
             kind: Kind::Describe,
             token: random::number(),
@@ -100,6 +103,9 @@ impl Environment {
         backstop: Instant,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Reply> {
+        if let Some(programs) = &self.programs {
+            return self.start_programs(programs, backstop, interrupted);
+        }
         let (description, bytecode) = self.order();
         let len = ((description.len() + 1 + bytecode.len()) as u32).to_le_bytes();
         let event_token = event.map_or(0, |event| event.token).to_le_bytes();
@@ -125,7 +131,8 @@ impl Environment {
             let event: usize = event.parts.iter().map(|part| part.len()).sum();
             FIXED + description.len() + bytecode.len() + event <= wire::FIRST
         };
-        let has_event = event.is_some_and(fits) && self.function.initialises_within(HEAD_START / 2);
+        let has_event =
+            self.programs.is_none() && event.is_some_and(fits) && self.function.initialises_within(HEAD_START / 2);
         self.has_event.store(has_event, Ordering::Release);
     }
 
@@ -148,6 +155,9 @@ impl Environment {
         timed: bool,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Reply> {
+        if let Some(programs) = &self.programs {
+            return self.invoke_programs(programs, event, backstop, timed, interrupted);
+        }
         let sent = self.has_event.swap(false, Ordering::AcqRel);
         let (token, body) = (event.token, &event.parts);
         self.ask(&Question { kind: Kind::Invoke, token, body, sent, most: MAX_PAYLOAD, backstop, timed }, interrupted)
@@ -261,7 +271,7 @@ impl Environment {
         Ok(!ended && talk.incoming.pull(self.control.as_fd(), &mut talk.buffer)? == Arrival::Nothing)
     }
 
-    fn drain(&self, buffer: &mut [u8]) {
+    pub(super) fn drain(&self, buffer: &mut [u8]) {
         self.lock().log.drain(self.output.as_fd(), buffer);
     }
 
@@ -284,7 +294,7 @@ impl Environment {
 
     /// How the environment's process ended, as its init tells. A process that closes its end of the wire without ending
     /// is given a moment, and then ended.
-    fn exit_status(&self, patience: Duration) -> Option<i32> {
+    pub(super) fn exit_status(&self, patience: Duration) -> Option<i32> {
         let mut record = [0; 64];
         let status = loop {
             match crate::zygote::receive(self.channel.as_fd(), &mut record, patience) {

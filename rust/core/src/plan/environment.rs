@@ -12,6 +12,7 @@ use super::{
     COVER, GROUP_ID, MERGE, MNT, NODEV, NOEXEC, NOSUID, RDONLY, READ_ONLY, REMOUNT, REMOUNT_BIND, STORE, USER_ID,
 };
 use crate::landlock;
+use crate::launch::PORT;
 use crate::posture::Posture;
 use crate::process::namespace::{IPC, MOUNT, NETWORK, PID, USER, UTS};
 use crate::seccomp;
@@ -76,6 +77,8 @@ pub struct Birth {
     pub park: Vec<Step>,
     /// `park`, encoded.
     pub park_program: Vec<u8>,
+    /// Whether Lambda's APIs are served in its environments: a socket comes with the seat.
+    pub listens: bool,
 }
 
 impl Birth {
@@ -86,17 +89,23 @@ impl Birth {
         network: bool,
         landlock: Option<u32>,
         again: &[Grant],
+        listens: bool,
         posture: &Posture,
     ) -> Self {
         let park = posture.plan(park(landlock));
+        let mut seat = seat(identity, network, again);
+        if listens {
+            seat.push(Step::Listen { port: PORT });
+        }
         Self {
             namespaces: namespaces(network),
             joined: namespaces(network),
-            seat: posture.plan(seat(identity, network, again)),
+            seat: posture.plan(seat),
             init: init(Architecture::HOST),
             enter: doors_of(doors),
             park_program: program::encode(&park),
             park,
+            listens,
         }
     }
 }

@@ -31,11 +31,16 @@ pub mod call {
         PREAD64: usize = 17, 67;
         SCHED_YIELD: usize = 24, 124;
         SOCKET: usize = 41, 198;
+        CONNECT: usize = 42, 203;
         SENDTO: usize = 44, 206;
         SENDMSG: usize = 46, 211;
         RECVMSG: usize = 47, 212;
+        BIND: usize = 49, 200;
+        LISTEN: usize = 50, 201;
+        CLONE: usize = 56, 220;
         EXECVE: usize = 59, 221;
         WAIT4: usize = 61, 260;
+        KILL: usize = 62, 129;
         FCNTL: usize = 72, 25;
         CHDIR: usize = 80, 49;
         UMASK: usize = 95, 166;
@@ -84,11 +89,13 @@ pub mod call {
 numbers! { NUMBERS:
     EINTR: i32 = 4;
     ECHILD: i32 = 10;
+    EAGAIN: i32 = 11;
     EBUSY: i32 = 16;
     EINVAL: i32 = 22;
     EPIPE: i32 = 32;
     ENOSYS: i32 = 38;
     EMSGSIZE: i32 = 90;
+    EINPROGRESS: i32 = 115;
 
     O_WRONLY: u32 = 0o1;
     O_RDWR: u32 = 0o2;
@@ -158,11 +165,13 @@ numbers! { NUMBERS:
 pub mod library {
     numbers! { LIBRARY:
         AF_INET: usize = 2;
+        SOCK_STREAM: usize = 1;
         SOCK_DGRAM: usize = 2;
+        SOCK_NONBLOCK: usize = 0o4_000;
         SOCK_CLOEXEC: usize = 0o2_000_000;
-        IFF_UP: u16 = 1;
         SOL_SOCKET: i32 = 1;
         SCM_RIGHTS: i32 = 1;
+        IFF_UP: u16 = 1;
         MSG_CTRUNC: i32 = 0x8;
         MSG_TRUNC: i32 = 0x20;
         MSG_NOSIGNAL: usize = 0x4000;

@@ -42,6 +42,9 @@ pub enum Code {
     CloseFrom,
     ResetSignals,
     Sync,
+    Listen,
+    Place,
+    ExecFd,
     Exec,
 }
 

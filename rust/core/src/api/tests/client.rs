@@ -84,7 +84,8 @@ impl Client {
         matches!(self.stream.fill_buf(), Ok([]) | Err(_))
     }
 
-    fn line(&mut self) -> Option<String> {
+    /// A line of the answer.
+    pub fn line(&mut self) -> Option<String> {
         let mut line = String::new();
         self.stream.read_line(&mut line).ok().filter(|read| *read > 0)?;
         Some(line.trim_end().to_owned())
@@ -103,7 +104,20 @@ pub fn post(path: &str, headers: &[(&str, &str)], body: &str) -> String {
 
 /// Any.
 pub fn with(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> String {
-    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let length = body.len();
-    format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:9001\r\n{headers}Content-Length: {length}\r\n\r\n{body}")
+    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:9001\r\n");
+    for (name, value) in headers {
+        request += &format!("{name}: {value}\r\n");
+    }
+    request + &format!("Content-Length: {}\r\n\r\n{body}", body.len())
+}
+
+/// One whose body has still to be sent, in chunks.
+pub fn chunked(path: &str, headers: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: 127.0.0.1:9001\r\n{headers}Transfer-Encoding: chunked\r\n\r\n")
+}
+
+/// A chunk; the empty one is the last, but for trailers and an empty line.
+pub fn chunk(data: &str) -> String {
+    let length = data.len();
+    if data.is_empty() { "0\r\n".to_owned() } else { format!("{length:x}\r\n{data}\r\n") }
 }
