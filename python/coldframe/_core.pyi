@@ -236,6 +236,9 @@ class Host:
         proc: Literal["pid", "masked"],
         mounts: list[tuple[str, str, bool]],
         noexec_tmp: bool,
+        max_code_mb: int,
+        max_zip_mb: int,
+        max_image_mb: int,
         runtime_dir: str,
     ) -> Function:
         """Check the description, read the code and the layers, and make a function."""

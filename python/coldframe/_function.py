@@ -156,6 +156,9 @@ class Function:
             "reuse": reuse,
             "proc": hardening.proc or ("masked" if runtime == PROVIDED else "pid"),
             "noexec_tmp": hardening.noexec_tmp,
+            "max_code_mb": hardening.max_code_mb,
+            "max_zip_mb": hardening.max_zip_mb,
+            "max_image_mb": hardening.max_image_mb,
             "runtime_dir": str(_RUNTIME),
         }
         self._closed = False

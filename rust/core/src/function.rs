@@ -18,7 +18,7 @@ use crate::plan::{MNT, environment};
 use crate::platform::{Logging, Runtime, Subject};
 use crate::random;
 use crate::spec::{Architecture, Interpreter, Spec};
-use crate::store::{Snapshot, Store};
+use crate::store::{Limits, Snapshot, Store};
 use crate::variables::{Names, description, variables};
 
 /// Which zygote an environment is forked from.
@@ -118,8 +118,9 @@ impl Function {
     pub fn new(spec: Spec, facts: &Facts, store: &Store) -> Result<Self> {
         spec.check()?;
         let isolation = facts.grant(spec.isolation)?;
-        let code = store.code(&spec.code, Architecture::HOST)?;
-        let layers = store.layers(&spec.layers, Architecture::HOST)?;
+        let mut limits = Limits::new(&spec.sizes);
+        let code = store.code(&spec.code, Architecture::HOST, &mut limits)?;
+        let layers = store.layers(&spec.layers, Architecture::HOST, &mut limits)?;
         let mounts = Mounts::find(&spec.mounts, facts, store)?;
         let names = Names::of(&spec);
         let env = variables(&spec, &names);

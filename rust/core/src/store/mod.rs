@@ -19,9 +19,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use rustix::fs::{Access, AtFlags, FileType, accessat};
 use sha2::{Digest, Sha256};
 
-use self::tree::{Found, Reading, Tree, shown};
+use self::tree::{Found, Reading, Room, Tree, shown};
 use crate::error::{Error, Result};
-use crate::spec::Architecture;
+use crate::spec::{Architecture, Sizes};
 
 /// How many layers a function may have, as in Lambda.
 const LAYERS: usize = 5;
@@ -45,6 +45,20 @@ pub struct Snapshot {
     _hold: Arc<Hold>,
 }
 
+/// What may still come of a function's code and layers.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    room: Room,
+    zip_mb: u64,
+}
+
+impl Limits {
+    /// As the function's owner has set them.
+    pub fn new(sizes: &Sizes) -> Self {
+        Self { room: Room::of_mb(sizes.code_mb, "Hardening(max_code_mb=...)"), zip_mb: sizes.zip_mb }
+    }
+}
+
 impl Store {
     /// A store in the directory `root`, which exists, is readable by all (0755) and lies in a directory that is private
     /// to this process (0700).
@@ -60,15 +74,20 @@ impl Store {
 
     /// Takes a function's code: a directory, a `.py` file or a `.zip` file. Native code for another architecture is an
     /// error.
-    pub fn code(&self, source: &Path, architecture: Architecture) -> Result<Snapshot> {
+    pub fn code(&self, source: &Path, architecture: Architecture, limits: &mut Limits) -> Result<Snapshot> {
         let origin = Origin::of(source, "code is a directory, a `.py` file or a `.zip` file", true)?;
-        let mut left = archive::UNZIPPED_BYTES;
-        self.make(Some(architecture), |tree| self.read(tree, source, origin, &mut left))
+        let zip_mb = limits.zip_mb;
+        self.make(Some(architecture), &mut limits.room, |tree| self.read(tree, source, origin, zip_mb))
     }
 
     /// Lays up to five layers over one another, the first at the bottom; each is a directory or a `.zip` file. Without
     /// any the result is `None`.
-    pub fn layers(&self, sources: &[PathBuf], architecture: Architecture) -> Result<Option<Snapshot>> {
+    pub fn layers(
+        &self,
+        sources: &[PathBuf],
+        architecture: Architecture,
+        limits: &mut Limits,
+    ) -> Result<Option<Snapshot>> {
         if sources.is_empty() {
             return Ok(None);
         }
@@ -78,11 +97,11 @@ impl Store {
                 sources.len()
             )));
         }
-        let mut left = archive::UNZIPPED_BYTES;
-        let snapshot = self.make(Some(architecture), |tree| {
+        let zip_mb = limits.zip_mb;
+        let snapshot = self.make(Some(architecture), &mut limits.room, |tree| {
             sources.iter().try_for_each(|source| {
                 let origin = Origin::of(source, "a layer is a directory or a `.zip` file", false)?;
-                self.read(tree, source, origin, &mut left)
+                self.read(tree, source, origin, zip_mb)
             })
         })?;
         Ok(Some(snapshot))
@@ -105,7 +124,7 @@ impl Store {
         if let Some(snapshot) = lock(&self.granted).get(&id) {
             return Ok(within(snapshot));
         }
-        let snapshot = self.make(None, |tree| match file {
+        let snapshot = self.make(None, &mut Room::ENDLESS.clone(), |tree| match file {
             Some(name) => tree::copy_file(tree, name.as_bytes(), tree::open_resolved(source)?, source),
             None => tree::copy(tree, source, self.reading(true)),
         })?;
@@ -155,11 +174,11 @@ impl Store {
         Reading { without, lenient }
     }
 
-    fn read(&self, tree: &mut Tree, source: &Path, origin: Origin, left: &mut u64) -> Result<()> {
+    fn read(&self, tree: &mut Tree, source: &Path, origin: Origin, zip_mb: u64) -> Result<()> {
         tree.reads(source);
         match origin {
             Origin::Directory => tree::copy(tree, source, self.reading(false)),
-            Origin::Archive => archive::unpack(tree, source, left),
+            Origin::Archive => archive::unpack(tree, source, zip_mb),
             Origin::Script => {
                 let name = source.file_name().unwrap_or_default();
                 tree::copy_file(tree, name.as_bytes(), tree::open_named(source)?, source)
@@ -168,10 +187,16 @@ impl Store {
     }
 
     /// Makes a snapshot of what `fill` writes, or finds the one of the same content.
-    fn make(&self, native: Option<Architecture>, fill: impl FnOnce(&mut Tree) -> Result<()>) -> Result<Snapshot> {
+    fn make(
+        &self,
+        native: Option<Architecture>,
+        room: &mut Room,
+        fill: impl FnOnce(&mut Tree) -> Result<()>,
+    ) -> Result<Snapshot> {
         let draft = self.shelf.draft()?;
-        let mut tree = Tree::new(&draft.0, native)?;
+        let mut tree = Tree::new(&draft.0, native, *room)?;
         fill(&mut tree)?;
+        *room = tree.room();
         self.shelf.keep(&draft, tree.key())
     }
 }

@@ -28,6 +28,44 @@ const COPIED_AT_ONCE: usize = 1 << 16;
 /// How files are opened: not blocking, in case a FIFO took a file's place since it was looked at.
 const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
+/// How large what is unpacked or copied may be, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// What is left of it.
+    pub(super) left: u64,
+    most: u64,
+    /// How its owner allows more.
+    more: &'static str,
+}
+
+impl Room {
+    /// No bound.
+    pub(super) const ENDLESS: Self = Self { left: u64::MAX, most: u64::MAX, more: "" };
+
+    /// A bound in MiB, and the option that sets another.
+    pub fn of_mb(most_mb: u64, more: &'static str) -> Self {
+        let most = most_mb.saturating_mul(1 << 20);
+        Self { left: most, most, more }
+    }
+
+    /// Takes some of it, if there is as much.
+    pub(super) fn take(&mut self, bytes: u64) -> Option<()> {
+        self.left.checked_sub(bytes).map(|left| self.left = left)
+    }
+
+    /// What is said when there is not.
+    pub(super) fn used_up(&self, path: &[u8], source: &Path) -> Error {
+        Error::Configuration(format!(
+            "Unzipped size must be smaller than {} bytes; {} of {} goes past that, so leave out what the function does not need, \
+             or allow more by {}",
+            self.most,
+            shown(OsStr::from_bytes(path)),
+            shown(source),
+            self.more
+        ))
+    }
+}
+
 /// What stands at a path of a tree.
 enum Node {
     Directory,
@@ -60,22 +98,35 @@ pub(super) struct Tree {
     /// The directory that was written to last, and its path.
     parent: Option<(Vec<u8>, OwnedFd)>,
     native: Option<Architecture>,
+    /// How many bytes of files may still come, and might at first.
+    room: Room,
     /// What is being read, for messages.
     source: PathBuf,
 }
 
 impl Tree {
-    /// A tree in the empty directory `root`. `native`: the architecture that native code must be made for.
-    pub(super) fn new(root: &Path, native: Option<Architecture>) -> Result<Self> {
+    /// A tree in the empty directory `root`. `native`: the architecture that native code must be made for. `room`: how many
+    /// bytes its files may have.
+    pub(super) fn new(root: &Path, native: Option<Architecture>, room: Room) -> Result<Self> {
         let opened = rustix::fs::open(root, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .and_then(|fd| fchmod(&fd, Mode::from_raw_mode(0o755)).map(|()| fd))
             .map_err(|error| unwritten(root.as_os_str().as_bytes(), error))?;
-        Ok(Self { root: opened, nodes: BTreeMap::new(), parent: None, native, source: PathBuf::new() })
+        Ok(Self { root: opened, nodes: BTreeMap::new(), parent: None, native, room, source: PathBuf::new() })
     }
 
     /// Says what is read from now on, for messages.
     pub(super) fn reads(&mut self, source: &Path) {
         self.source = source.to_path_buf();
+    }
+
+    /// Counts what comes for `path`.
+    pub(super) fn count(&mut self, path: &[u8], bytes: usize) -> Result<()> {
+        self.room.take(bytes as u64).ok_or_else(|| self.room.used_up(path, &self.source))
+    }
+
+    /// What is left of the room.
+    pub(super) fn room(&self) -> Room {
+        self.room
     }
 
     /// Adds a directory, unless there is one already.
@@ -130,6 +181,7 @@ impl Tree {
             let first = read.min(elf::HEAD - known);
             head[known..known + first].copy_from_slice(&buffer[..first]);
             known += first;
+            self.count(path, read)?;
             hasher.update(&buffer[..read]);
             copy.write_all(&buffer[..read]).map_err(|error| unwritten(path, error))?;
         }
