@@ -15,14 +15,17 @@ from os import readv, write, writev
 INIT = 1
 INVOKE = 2
 DESCRIBE = 3
+STREAM = 4
 READY = 11
 INIT_ERROR = 12
 RESPONSE = 13
 ERROR = 14
 DESCRIBED = 15
+CHUNK = 16
 
 HEADER = struct.Struct("<BxHIQ")
 PACKET_BYTES = 65_536
+MAX_CHUNK_BYTES = 1 << 20
 FIRST_BYTES = PACKET_BYTES - HEADER.size
 
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::net::{SendFlags, send};
 use rustix::process::Pid;
 
-pub use self::talk::{Event, HEAD_START, Reply, last_words};
+pub use self::talk::{Event, HEAD_START, Listening, Reply, last_words};
 use crate::cgroup::{Cgroup, Gauges, Usage};
 use crate::error::{Error, Result};
 use crate::function::Function;

@@ -59,8 +59,10 @@ pub struct Event<'a> {
 /// What came of a question to an environment.
 #[derive(Debug)]
 pub enum Reply {
-    /// An answer.
+    /// An answer, or the end of one that came in chunks.
     Answer(Kind, Vec<u8>),
+    /// A part of one; see [`Environment::more`].
+    Chunk(Vec<u8>),
     /// The environment ended, or was ended: how its process ended, if it said so.
     Ended(Option<i32>),
     /// It had something to say before it was asked, and was not asked.
@@ -70,6 +72,10 @@ pub enum Reply {
     /// The caller was interrupted.
     Interrupted,
 }
+
+/// What is open after a chunk: the rest of the answer.
+#[derive(Debug)]
+pub struct Listening(Incoming);
 
 impl Environment {
     /// Tells it what its function is, ahead of need. None of the function's code runs.
@@ -155,6 +161,41 @@ impl Environment {
         self.ask(&Question { kind: Kind::Invoke, token, body, sent, most: MAX_PAYLOAD, backstop, timed }, interrupted)
     }
 
+    /// Gives it an event whose answer may come in chunks, and waits for the first or for the whole.
+    pub fn stream(
+        &self,
+        event: &Event<'_>,
+        backstop: Instant,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<(Reply, Listening)> {
+        let (token, body) = (event.token, &event.parts);
+        let question =
+            Question { kind: Kind::Stream, token, body, sent: false, most: MAX_PAYLOAD, backstop, timed: true };
+        let mut talk = Talk::new(&question, self.token.swap(token, Ordering::AcqRel));
+        let reply = self.talk(&question, &mut talk, interrupted);
+        let incoming = talk.end();
+        Ok((reply?, Listening(incoming)))
+    }
+
+    /// Waits for what comes next of an answer in chunks. Nobody reads in between: one that writes faster than it is read
+    /// waits, when what its socket holds is full.
+    pub fn more(&self, listening: &mut Listening, backstop: Instant, interrupted: &dyn Fn() -> bool) -> Result<Reply> {
+        let question = Question {
+            kind: Kind::Stream,
+            token: self.token.load(Ordering::Acquire),
+            body: &[],
+            sent: true,
+            most: MAX_PAYLOAD,
+            backstop,
+            timed: true,
+        };
+        let mut talk = Talk::new(&question, question.token);
+        std::mem::swap(&mut talk.incoming, &mut listening.0);
+        let reply = self.listen(&question, &mut talk, interrupted);
+        listening.0 = talk.end();
+        reply
+    }
+
     /// Whether it lives, and has nothing to say.
     pub fn waits(&self) -> bool {
         self.usable() && self.wait(true, Instant::now()).is_ok_and(|ready| ready.nothing())
@@ -162,21 +203,14 @@ impl Environment {
 
     /// Sends a message and waits for its answer, keeping the output flowing meanwhile.
     fn ask(&self, question: &Question<'_>, interrupted: &dyn Fn() -> bool) -> Result<Reply> {
-        let &Question { kind, token, body, sent, most, .. } = question;
-        let mut talk = Talk {
-            outgoing: Outgoing::new(kind, token, body),
-            incoming: Incoming::new(token, self.token.swap(token, Ordering::AcqRel), most),
-            sent,
-            // Taken rather than borrowed: `interrupted` may run code of the caller that invokes a function itself.
-            buffer: BUFFER.take().unwrap_or_else(|| vec![0; PACKET].into_boxed_slice()),
-        };
+        let mut talk = Talk::new(question, self.token.swap(question.token, Ordering::AcqRel));
         let reply = self.talk(question, &mut talk, interrupted);
-        BUFFER.set(Some(talk.buffer));
+        talk.end();
         reply
     }
 
     fn talk(&self, question: &Question<'_>, talk: &mut Talk<'_>, interrupted: &dyn Fn() -> bool) -> Result<Reply> {
-        let &Question { kind, backstop, timed, .. } = question;
+        let &Question { kind, timed, .. } = question;
         let failed = |e: io::Error| Error::kernel("talking to", self.id.clone(), e);
         // One that died while it was idle, or has something to say that nobody asked, is not given the event at all.
         if !talk.sent && self.state() != State::Init && !self.is_silent(talk).map_err(failed)? {
@@ -213,6 +247,13 @@ impl Environment {
                 return Ok(Reply::Interrupted);
             }
         }
+        self.listen(question, talk, interrupted)
+    }
+
+    /// Waits for an answer, or a part of it, and sends what is left of the question meanwhile.
+    fn listen(&self, question: &Question<'_>, talk: &mut Talk<'_>, interrupted: &dyn Fn() -> bool) -> Result<Reply> {
+        let backstop = question.backstop;
+        let failed = |e: io::Error| Error::kernel("talking to", self.id.clone(), e);
         let begun = Instant::now();
         loop {
             // A signal that came just before a wait does not end it: after as long again as it has taken, look.
@@ -245,6 +286,10 @@ impl Environment {
     /// Takes what has arrived: `None` as long as that is no whole answer.
     fn hear(&self, talk: &mut Talk<'_>) -> io::Result<Option<Reply>> {
         Ok(match talk.incoming.pull(self.control.as_fd(), &mut talk.buffer)? {
+            Arrival::Message(Kind::Chunk, _) if !talk.sent => {
+                Some(Reply::Rubbish("an answer came before the question"))
+            }
+            Arrival::Message(Kind::Chunk, body) => Some(Reply::Chunk(body)),
             Arrival::Message(kind, body) => {
                 // What was printed before the answer belongs to it.
                 self.drain(&mut talk.buffer);
@@ -331,7 +376,25 @@ struct Talk<'a> {
     buffer: Box<[u8]>,
 }
 
-impl Talk<'_> {
+impl<'a> Talk<'a> {
+    /// A question that is to be asked, after the one whose token is `stale`.
+    fn new(question: &Question<'a>, stale: u64) -> Self {
+        let &Question { kind, token, body, sent, most, .. } = question;
+        Self {
+            outgoing: Outgoing::new(kind, token, body),
+            incoming: Incoming::new(token, stale, most),
+            sent,
+            // Taken rather than borrowed: `interrupted` may run code of the caller that invokes a function itself.
+            buffer: BUFFER.take().unwrap_or_else(|| vec![0; PACKET].into_boxed_slice()),
+        }
+    }
+
+    /// Gives the buffer back; what has arrived of the answer stays.
+    fn end(self) -> Incoming {
+        BUFFER.set(Some(self.buffer));
+        self.incoming
+    }
+
     /// Sends what the socket takes.
     fn push(&mut self, control: BorrowedFd<'_>) {
         // When the other end is gone, its last words may still be there.
