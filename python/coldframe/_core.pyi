@@ -251,6 +251,7 @@ class Host:
         reserved_concurrency: int | None,
         reuse: bool,
         proc: Literal["pid", "masked"],
+        mounts: list[tuple[str, str, bool]],
         noexec_tmp: bool,
         runtime_dir: str,
     ) -> Function:

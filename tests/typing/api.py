@@ -34,7 +34,7 @@ everything = coldframe.Function(
     provisioned_concurrency=0,
     snapstart=False,
     reuse=False,
-    mounts={},
+    mounts={"/mnt/models": Path("models"), "/mnt/data": ("data", "rw")},
     hardening=Hardening(proc="masked", noexec_tmp=True, on_unclean="cold"),
     host=coldframe.default_host(),
 )

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 CONTROL_FD = 3
 
-_HEAD = struct.Struct("<36sQI")  # the request id, the deadline, and how long the client context is
 _AFTER_READY = 2**63  # set in a deadline that counts from now on, since the event came before the environment was ready
 _HISTORY = struct.Struct("<4Q")  # ns: when the process began to run and was locked down, the import's time, the end
-_HEAD_BYTES = _HEAD.size
+_EVENT = wire.EVENT
+_HEAD_BYTES = _EVENT.size
 _TRACE_ID = "_X_AMZN_TRACE_ID"
 _TIME_ZONE = ":UTC"
 _TASK = "/var/task"
@@ -60,15 +60,18 @@ def main(environment: Environment | None = None) -> NoReturn:
 class Environment:
     """The state between invocations."""
 
-    def __init__(self, settled: Collection[str], standard_library: Sequence[str]) -> None:
+    def __init__(
+        self, settled: Collection[str], standard_library: Sequence[str], channel: wire.Channel | None = None
+    ) -> None:
         """Make all that can be made before the function is known, and take over the streams.
 
         `settled` names the modules that stay loaded whatever the code provides, and `standard_library` the folders of
         the standard library. A zygote makes this before it forks: what exists already costs its children no pages.
+        `channel` is where it asks and answers, if that is not the control socket.
         """
         self._settled = frozenset((*settled, inside.NAME))
         self._standard_library = list(standard_library)
-        self._channel = wire.Channel(CONTROL_FD)
+        self._channel = channel or wire.Channel(CONTROL_FD)
         self._list = _names
         self._output = Output()
         self._logs = Logs()
@@ -175,7 +178,7 @@ class Environment:
         """Wait for an event, unless its message has come, run the handler on it, and answer."""
         kind, token, body = message or self._channel.receive()
         finish = marshal if kind == wire.INVOKE else self._stream(kind, token)
-        identity, deadline_ns, client_bytes = _HEAD.unpack_from(body)
+        identity, deadline_ns, client_bytes = _EVENT.unpack_from(body)
         self._logs.request_id = request_id = identity.decode()
         try:
             if deadline_ns >= _AFTER_READY:

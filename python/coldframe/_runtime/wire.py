@@ -24,6 +24,8 @@ DESCRIBED = 15
 CHUNK = 16
 
 HEADER = struct.Struct("<BxHIQ")
+EVENT = struct.Struct("<36sQI")
+"""In front of an event: the request id, the deadline, and how long the client context is, which comes next."""
 PACKET_BYTES = 65_536
 MAX_CHUNK_BYTES = 1 << 20
 FIRST_BYTES = PACKET_BYTES - HEADER.size

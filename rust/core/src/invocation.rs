@@ -254,6 +254,32 @@ impl Core {
         }
     }
 
+    /// Takes an environment back after its answer. A runtime that is a program has to ask for the next event first, and so
+    /// have its extensions: most do at once, and whoever takes longer keeps no caller waiting. Its deadline still counts.
+    pub(crate) fn see_off(self: &Arc<Self>, environment: &Arc<Environment>, until: Instant) {
+        const AT_ONCE: Duration = Duration::from_millis(1);
+        if environment.comes_to_rest(Instant::now() + AT_ONCE) {
+            return self.give_back(environment);
+        }
+        if !environment.usable() {
+            return;
+        }
+        let (core, waiting) = (Arc::clone(self), Arc::clone(environment));
+        self.finishing(environment, 1);
+        let finish = move || {
+            if waiting.comes_to_rest(until) {
+                core.give_back(&waiting);
+            } else if waiting.usable() {
+                waiting.kill(Cause::Timeout);
+            }
+            core.finishing(&waiting, -1);
+        };
+        if std::thread::Builder::new().name("coldframe-finish".into()).spawn(finish).is_err() {
+            self.finishing(environment, -1);
+            environment.kill(Cause::Retired);
+        }
+    }
+
     /// Makes environments ahead of need: they are initialised and idle afterwards.
     pub fn prewarm(
         self: &Arc<Self>,

@@ -10,6 +10,8 @@
 #![forbid(unsafe_code)]
 
 pub mod alarm;
+pub mod api;
+pub mod assistant;
 pub mod calendar;
 pub mod caller;
 pub mod cgroup;
@@ -25,7 +27,9 @@ pub mod idle;
 pub mod invocation;
 pub mod keeper;
 pub mod landlock;
+pub mod launch;
 pub mod log;
+pub mod mounts;
 pub mod nursery;
 pub mod patience;
 pub mod phases;
@@ -48,6 +52,7 @@ pub mod streaming;
 pub mod supervisor;
 pub mod trouble;
 pub mod untold;
+pub mod variables;
 pub mod wire;
 pub mod zygote;
 

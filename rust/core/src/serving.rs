@@ -73,7 +73,8 @@ impl Serving {
     }
 
     /// It has answered, or will not: `None` if it was not in a state to serve, and has not seen the event.
-    pub fn finish(self, core: &Core, ticket: &Ticket, reply: Result<Reply>) -> Result<Option<Outcome>> {
+    pub fn finish(self, core: &Arc<Core>, ticket: &Ticket, reply: Result<Reply>) -> Result<Option<Outcome>> {
+        let end = self.end();
         let Self { environment, initialisations, request, timeout, begun, since, deadline, quota, reported } = self;
         let environment = &environment;
         let busy = begun.elapsed();
@@ -120,7 +121,7 @@ impl Serving {
         if keep {
             // Before anybody else can have it. Cancelled until now, it is killed and not kept.
             ticket.release();
-            core.give_back(environment);
+            core.see_off(environment, end);
         }
         Ok(Some(outcome))
     }

@@ -60,7 +60,7 @@ pub enum ProcView {
 }
 
 /// A `CPython` and where it lives.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Interpreter {
     /// The program.
     pub executable: PathBuf,
@@ -74,20 +74,31 @@ pub struct Interpreter {
     pub site: Vec<String>,
 }
 
+/// A directory of the host that appears inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Inside: `/mnt/` and a name.
+    pub target: String,
+    /// On the host.
+    pub source: PathBuf,
+    /// Whether it can be written to.
+    pub writable: bool,
+}
+
 /// A function as its owner describes it.
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "a description of many independent switches")]
 pub struct Spec {
     /// `AWS_LAMBDA_FUNCTION_NAME`
     pub name: String,
-    /// `module.function`
+    /// `module.function`, or whatever a runtime of the owner's wants.
     pub handler: String,
     /// A directory, a `.py` file or a `.zip`.
     pub code: PathBuf,
     /// Directories or `.zip` files, laid over one another under `/opt`.
     pub layers: Vec<PathBuf>,
-    /// What runs the handler.
-    pub interpreter: Interpreter,
+    /// What runs the handler; `None`: a program in the code or a layer (`runtime="provided"`).
+    pub interpreter: Option<Interpreter>,
     /// Modules that are imported before the environment is forked.
     pub preload: Vec<String>,
     /// Whether one of them that is unfit is left out rather than refused: they were read off the code, or the owner says so.
@@ -116,6 +127,8 @@ pub struct Spec {
     pub reserved_concurrency: Option<u64>,
     /// Whether an environment serves more than one event.
     pub reuse: bool,
+    /// Directories of the host.
+    pub mounts: Vec<Mount>,
     /// How much of `/proc` is visible.
     pub proc_view: ProcView,
     /// Whether programs in `/tmp` may not be executed.
@@ -159,12 +172,45 @@ impl Spec {
                 Architecture::HOST
             )));
         }
+        self.check_mounts()?;
         let nul = [("name", &self.name), ("handler", &self.handler)]
             .into_iter()
             .chain(self.env.iter().flat_map(|(name, value)| [("env", name), ("env", value)]));
         for (argument, text) in nul {
             if text.contains('\0') {
                 return Err(Error::Configuration(format!("{argument} holds a NUL character in {text:?}; remove it")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Places that EFS could have in Lambda, each once. The descriptors of the copies go with one packet.
+    fn check_mounts(&self) -> Result<()> {
+        const MOST: usize = 8;
+        const LONGEST: usize = 160;
+        if self.mounts.len() > MOST {
+            return Err(Error::Configuration(format!(
+                "mounts has {} directories; a function may have {MOST}, so mount one that holds several",
+                self.mounts.len()
+            )));
+        }
+        for (index, Mount { target, source, .. }) in self.mounts.iter().enumerate() {
+            let letter = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            let name = target.strip_prefix("/mnt/").unwrap_or_default();
+            if name.is_empty() || matches!(name, "." | "..") || !name.chars().all(letter) || target.len() > LONGEST {
+                return Err(Error::Configuration(format!(
+                    "mounts[{target:?}]: the place inside must be /mnt/ and a name of letters, digits, hyphens, underscores \
+                     and dots, at most {LONGEST} characters together, such as \"/mnt/data\""
+                )));
+            }
+            if self.mounts[..index].iter().any(|other| other.target == *target) {
+                return Err(Error::Configuration(format!("mounts[{target:?}] is there twice")));
+            }
+            if source.as_os_str().as_encoded_bytes().contains(&0) || source.to_str().is_none() {
+                return Err(Error::Configuration(format!(
+                    "mounts[{target:?}]: the path {} is no UTF-8, or holds a NUL character; rename the directory",
+                    source.display()
+                )));
             }
         }
         Ok(())

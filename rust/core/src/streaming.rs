@@ -63,7 +63,7 @@ impl Going {
         Self { serving, listening, bytes: chunk.len() as u64, chunk: Some(chunk), permit }
     }
 
-    fn finish(self, core: &Core, ticket: &Ticket, reply: Result<Reply>) -> Result<Outcome> {
+    fn finish(self, core: &Arc<Core>, ticket: &Ticket, reply: Result<Reply>) -> Result<Outcome> {
         let finished = self.serving.finish(core, ticket, reply);
         let unserved = || Error::kernel("streaming from", "an environment", io::Error::from(io::ErrorKind::BrokenPipe));
         let outcome = finished.and_then(|outcome| outcome.ok_or_else(unserved));

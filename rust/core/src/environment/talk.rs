@@ -80,6 +80,9 @@ pub struct Listening(Incoming);
 impl Environment {
     /// Tells it what its function is, ahead of need. None of the function's code runs.
     pub fn describe(&self, backstop: Instant) -> Result<()> {
+        if self.programs.is_some() {
+            return Ok(());
+        }
         let question = Question {
             kind: Kind::Describe,
             token: random::number(),
@@ -106,6 +109,9 @@ impl Environment {
         backstop: Instant,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Reply> {
+        if let Some(programs) = &self.programs {
+            return self.start_programs(programs, backstop, interrupted);
+        }
         let (description, bytecode) = self.order();
         let len = ((description.len() + 1 + bytecode.len()) as u32).to_le_bytes();
         let event_token = event.map_or(0, |event| event.token).to_le_bytes();
@@ -132,7 +138,7 @@ impl Environment {
             FIXED + description.len() + bytecode.len() + event <= wire::FIRST
         };
         // What an initialisation prints comes before START, and nobody could tell it from what the handler prints.
-        let quiet = !self.function.speaks_early.load(Ordering::Relaxed);
+        let quiet = self.programs.is_none() && !self.function.speaks_early.load(Ordering::Relaxed);
         let has_event = quiet && event.is_some_and(fits) && self.function.initialises_within(HEAD_START / 2);
         self.has_event.store(has_event, Ordering::Release);
     }
@@ -156,6 +162,9 @@ impl Environment {
         timed: bool,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Reply> {
+        if let Some(programs) = &self.programs {
+            return self.invoke_programs(programs, event, backstop, timed, interrupted);
+        }
         let sent = self.has_event.swap(false, Ordering::AcqRel);
         let (token, body) = (event.token, &event.parts);
         self.ask(&Question { kind: Kind::Invoke, token, body, sent, most: MAX_PAYLOAD, backstop, timed }, interrupted)
@@ -308,7 +317,7 @@ impl Environment {
         Ok(!ended && talk.incoming.pull(self.control.as_fd(), &mut talk.buffer)? == Arrival::Nothing)
     }
 
-    fn drain(&self, buffer: &mut [u8]) {
+    pub(super) fn drain(&self, buffer: &mut [u8]) {
         self.lock().log.drain(self.output.as_fd(), buffer);
     }
 
@@ -331,7 +340,7 @@ impl Environment {
 
     /// How the environment's process ended, as its init tells. A process that closes its end of the wire without ending
     /// is given a moment, and then ended.
-    fn exit_status(&self, patience: Duration) -> Option<i32> {
+    pub(super) fn exit_status(&self, patience: Duration) -> Option<i32> {
         let mut record = [0; 64];
         let status = loop {
             match crate::zygote::receive(self.channel.as_fd(), &mut record, patience) {

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use coldframe_sys::program::Step;
 
 use super::{
-    COVER, GROUP_ID, MERGE, NODEV, NOEXEC, NOSUID, RDONLY, READ_ONLY, RECURSIVE_PRIVATE, REMOUNT_BIND, RUNTIME, STORE,
-    USER_ID, USER_NAME,
+    COVER, GROUP_ID, MERGE, MNT, NODEV, NOEXEC, NOSUID, RDONLY, READ_ONLY, RECURSIVE_PRIVATE, REMOUNT_BIND, RUNTIME,
+    STORE, USER_ID, USER_NAME,
 };
 use crate::posture::{Posture, Wall};
 
@@ -123,7 +123,7 @@ impl Root {
             Made { root: self.scaffold.display().to_string(), directories: BTreeSet::new(), steps: Vec::new() };
         made.steps.push(mount("none", "/", "", RECURSIVE_PRIVATE, ""));
         made.steps.push(mount("root", &made.root.clone(), "tmpfs", NOSUID | NODEV, "size=4m,nr_inodes=4096,mode=0755"));
-        for directory in ["/tmp", "/proc", "/dev/shm", "/var/task", "/opt", STORE, MERGE, "/.empty"] {
+        for directory in ["/tmp", "/proc", "/dev/shm", "/var/task", "/opt", MNT, STORE, MERGE, "/.empty"] {
             made.directory(directory);
         }
         made.steps.push(Step::MakeDir { path: made.at(COVER), mode: 0 });
@@ -209,7 +209,7 @@ fn outermost(grants: &[Grant]) -> Vec<Grant> {
     kept
 }
 
-pub(super) fn mount(source: &str, target: &str, kind: &str, flags: u64, data: &str) -> Step {
+pub(crate) fn mount(source: &str, target: &str, kind: &str, flags: u64, data: &str) -> Step {
     Step::Mount { source: source.into(), target: target.into(), kind: kind.into(), flags, data: data.into() }
 }
 

@@ -223,7 +223,8 @@ impl Core {
             }
             let made = self.seat(&zygote).and_then(|seat| {
                 let number = self.next_number();
-                Environment::create(seat, &zygote, function, number, State::Init).map_err(|lost| self.give_up(*lost))
+                Environment::create(seat, &zygote, function, number, State::Init, &self.house.api)
+                    .map_err(|lost| self.give_up(*lost))
             });
             match made {
                 // A zygote that was killed is replaced, once.

@@ -92,6 +92,8 @@ struct Share {
     function: Weak<Function>,
     in_flight: u64,
     alive: HashMap<u64, Arc<Environment>>,
+    /// Environments whose answer was given and who are not done with its event.
+    finishing: usize,
     ahead: Ahead,
 }
 
@@ -185,16 +187,35 @@ impl Core {
         Ok(Permit { core: Arc::clone(self), function: function.id })
     }
 
-    /// An idle environment of the function, if there is one.
+    /// An idle environment of the function, if there is one; one that is about to be idle is waited for a moment.
     pub fn reuse(&self, function: &Function) -> Option<Arc<Environment>> {
+        const SOON: Duration = Duration::from_millis(50);
+        let begun = Instant::now();
         let mut pool = self.lock();
         loop {
-            let environment = pool.idle.take(function.id)?;
+            let Some(environment) = pool.idle.take(function.id) else {
+                let finishing = pool.functions.get(&function.id).is_some_and(|share| share.finishing > 0);
+                if !finishing || begun.elapsed() >= SOON {
+                    return None;
+                }
+                pool = self.wait_for_room(pool);
+                continue;
+            };
             if environment.usable() {
                 environment.set_state(EnvironmentState::Busy);
                 return Some(environment);
             }
         }
+    }
+
+    /// Notes that an environment is not done with an event whose answer was given, or is now.
+    pub(crate) fn finishing(&self, environment: &Environment, change: isize) {
+        let mut pool = self.lock();
+        if let Some(share) = pool.functions.get_mut(&environment.function().id) {
+            share.finishing = share.finishing.saturating_add_signed(change);
+        }
+        drop(pool);
+        self.room.notify_all();
     }
 
     /// Takes an environment back after an invocation.

@@ -53,6 +53,11 @@ impl Store {
         Self { shelf: Arc::new(shelf), granted: Mutex::default() }
     }
 
+    /// The state directory that it lies in, with all owners' stores.
+    pub fn place(&self) -> &Path {
+        self.shelf.root.ancestors().nth(3).unwrap_or(&self.shelf.root)
+    }
+
     /// Takes a function's code: a directory, a `.py` file or a `.zip` file. Native code for another architecture is an
     /// error.
     pub fn code(&self, source: &Path, architecture: Architecture) -> Result<Snapshot> {
@@ -111,7 +116,7 @@ impl Store {
 
     /// Whether the upper levels of `source` are open to everybody. What closes an installation, an installer's umask,
     /// closes it from the top, and an interpreter has fifty thousand files: all of them are looked at only if need be.
-    fn looks_open(&self, source: &Path) -> Result<bool> {
+    pub fn looks_open(&self, source: &Path) -> Result<bool> {
         const LEVELS: usize = 4;
         let metadata = fs::metadata(source).map_err(|error| tree::unreadable(source, error))?;
         let mut open = is_open(metadata.mode(), metadata.is_dir());
