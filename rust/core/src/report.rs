@@ -91,6 +91,8 @@ pub struct Outcome {
     pub request_id: String,
     /// How a new environment was initialised for it; a second time in another one if that failed.
     pub initialisations: Vec<Initialisation>,
+    /// How many bytes of the result went out as chunks.
+    pub streamed: u64,
     /// What was printed.
     pub output: String,
     /// What it took.
@@ -135,7 +137,7 @@ impl Outcome {
         let produced_bytes = match &self.verdict {
             Verdict::Ok(body) | Verdict::Handler(body) | Verdict::Payload(body) => body.len() as u64,
             _ => 0,
-        };
+        } + self.streamed;
         let (trace_id, done) = (String::new(), status.clone());
         let done = Record::RuntimeDone { request_id: id(), status: done, duration, produced_bytes, trace_id };
         write(&mut log, &done, self.ended);
@@ -213,7 +215,8 @@ impl Verdict {
     }
 }
 
-const TOO_LARGE: &str = "Function.ResponseSizeTooLarge";
+/// The type of the error of an answer that is too large.
+pub const TOO_LARGE: &str = "Function.ResponseSizeTooLarge";
 
 /// The type of an error JSON that the runtime wrote, if it is one of Lambda's.
 fn error_type(error: &[u8]) -> String {
@@ -288,7 +291,7 @@ mod tests {
         let runtime = Runtime { version: "v".into(), arn: "r".into() };
         let subject = Arc::new(Subject { name: "f".into(), arn: "a".into(), runtime, logging });
         let (request_id, output, ended) = ("id".into(), "hi".into(), SystemTime::UNIX_EPOCH + Duration::from_secs(1));
-        Outcome { verdict, request_id, initialisations, output, report, ended, subject }
+        Outcome { verdict, request_id, initialisations, streamed: 0, output, report, ended, subject }
     }
 
     fn init(phase: Phase, failure: Option<Verdict>) -> Initialisation {

@@ -21,6 +21,8 @@ pub enum Kind {
     Invoke = 2,
     /// To the environment, ahead of need: what the function is.
     Describe = 3,
+    /// To the environment: an event whose answer may come in chunks.
+    Stream = 4,
     /// From it: the function is initialised.
     Ready = 11,
     /// From it: the function could not be initialised.
@@ -31,11 +33,13 @@ pub enum Kind {
     Error = 14,
     /// From it: it knows what the function is.
     Described = 15,
+    /// From it: a part of the handler's result. Any number of them come before the response, which then is empty, or the error.
+    Chunk = 16,
 }
 
 impl Kind {
     fn answer(number: u8) -> Option<Self> {
-        [Self::Ready, Self::InitError, Self::Response, Self::Error, Self::Described]
+        [Self::Ready, Self::InitError, Self::Response, Self::Error, Self::Described, Self::Chunk]
             .into_iter()
             .find(|&kind| kind as u8 == number)
     }
@@ -47,6 +51,9 @@ const HEADER: usize = 16;
 pub const PACKET: usize = 65_536;
 /// What of a body fits into the first.
 pub const FIRST: usize = PACKET - HEADER;
+
+/// The longest chunk: the runtime makes several of a longer one.
+pub const MAX_CHUNK: usize = 1 << 20;
 
 /// A message on its way out.
 pub struct Outgoing<'a> {
@@ -123,6 +130,7 @@ pub enum Arrival {
 }
 
 /// A message on its way in.
+#[derive(Debug)]
 pub struct Incoming {
     token: u64,
     stale: u64,
@@ -130,6 +138,7 @@ pub struct Incoming {
     begun: Option<Begun>,
 }
 
+#[derive(Debug)]
 struct Begun {
     kind: Kind,
     left: usize,
@@ -196,7 +205,7 @@ impl Incoming {
         if token != self.token && token != self.stale {
             return Err("a message answers no open question");
         }
-        if left > self.most {
+        if left > if kind == Kind::Chunk { MAX_CHUNK.min(self.most) } else { self.most } {
             return Err("a message is longer than it may be");
         }
         self.begun = Some(Begun { kind, left, body: Vec::new(), stale: token != self.token });

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::Pid;
 
 use self::programs::Programs;
-pub use self::talk::{Event, HEAD_START, Reply, last_words};
+pub use self::talk::{Event, HEAD_START, Listening, Reply, last_words};
 use crate::api::Server;
 use crate::cgroup::{Cgroup, Gauges, Usage};
 use crate::error::{Error, Result};

@@ -22,7 +22,7 @@ use crate::launch::Launch;
 use crate::log::pull;
 use crate::platform::{Initialization, Metrics, Phase, Record, Status, error_type};
 use crate::process;
-use crate::spec::MAX_PAYLOAD;
+use crate::spec::{MAX_PAYLOAD, MAX_STREAM};
 use crate::variables::{ACCOUNT, VERSION};
 use crate::wire::Kind;
 
@@ -30,8 +30,6 @@ use crate::wire::Kind;
 const LOOK: Duration = Duration::from_millis(50);
 /// Bytes that are taken from a pipe at a time.
 const PIPE: usize = 65_536;
-/// Bytes that a streamed response may have in all: Lambda's 200 MB.
-pub const MAX_STREAM: u64 = 200 << 20;
 
 /// What such an environment has beside the others.
 #[derive(Debug)]
@@ -217,28 +215,28 @@ impl Environment {
         Ok(reply)
     }
 
-    /// Gives it an event and waits for the answer.
+    /// Gives it an event and waits for the answer, or for the first piece of one that comes in chunks unless it is wanted as
+    /// a whole.
     pub(super) fn invoke_programs(
         &self,
         programs: &Programs,
         event: &Event<'_>,
         backstop: Instant,
-        timed: bool,
         interrupted: &dyn Fn() -> bool,
+        whole: bool,
     ) -> Result<Reply> {
         // One whose runtime has ended since is not given the event at all.
-        if !programs.rests() || self.has_hung_up() || self.has_lost(programs)? || self.thaw(timed).is_err() {
+        if !programs.rests() || self.has_hung_up() || self.has_lost(programs)? || self.thaw(true).is_err() {
             return Ok(Reply::Unready);
         }
         programs.rests.store(false, Ordering::Release);
-        let deadline = SystemTime::now() + event.timeout;
-        let request_id = String::from_utf8_lossy(&event.parts[0][..36.min(event.parts[0].len())]).into_owned();
+        let (request_id, deadline) = event.head();
         let (arn, trace_id) = (self.function.names.arn.clone(), String::new());
         programs.record(&Record::Start { request_id: request_id.clone(), arn, trace_id });
         let begun = Instant::now();
         *programs.open() = Some(Open { request_id: request_id.clone(), begun, status: Status::Success });
         programs.session.invoke(api::Event {
-            request_id: request_id.clone(),
+            request_id,
             deadline_ms: deadline.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64,
             arn: self.function.names.arn.clone(),
             trace_id: String::new(),
@@ -248,7 +246,18 @@ impl Environment {
             content_type: String::new(),
         });
         self.begin();
-        let mut streamed = Vec::new();
+        self.hear_answer(programs, backstop, interrupted, whole)
+    }
+
+    /// Waits for the answer, or for the next piece of one that comes in chunks unless it is wanted as a whole.
+    pub(super) fn hear_answer(
+        &self,
+        programs: &Programs,
+        backstop: Instant,
+        interrupted: &dyn Fn() -> bool,
+        whole: bool,
+    ) -> Result<Reply> {
+        let mut gathered = Vec::new();
         let wait = Wait { until: backstop, interrupted };
         let reply = self.until(programs, &wait, &mut |happening| {
             Ok(Some(match happening {
@@ -259,14 +268,18 @@ impl Environment {
                     Kind::Error,
                     said("Runtime.InvalidResponseModeHeader", "Invalid function response mode"),
                 ),
-                Happening::News(News::Chunk(chunk)) => {
-                    streamed.extend(chunk);
+                Happening::News(News::Chunk(chunk)) if whole => {
+                    // One that has become too large is heard to its end, and not kept.
+                    if gathered.len() <= MAX_PAYLOAD {
+                        gathered.extend(chunk);
+                    }
                     return Ok(None);
                 }
-                Happening::News(News::StreamEnd(None)) if streamed.len() > MAX_PAYLOAD => {
+                Happening::News(News::Chunk(chunk)) => Reply::Chunk(chunk),
+                Happening::News(News::StreamEnd(None)) if gathered.len() > MAX_PAYLOAD => {
                     Reply::Answer(Kind::Error, too_large())
                 }
-                Happening::News(News::StreamEnd(None)) => Reply::Answer(Kind::Response, std::mem::take(&mut streamed)),
+                Happening::News(News::StreamEnd(None)) => Reply::Answer(Kind::Response, std::mem::take(&mut gathered)),
                 Happening::News(News::StreamEnd(Some(error))) if error.body.is_empty() => {
                     Reply::Answer(Kind::Error, said(&error.error_type, "the response ended early"))
                 }
@@ -275,7 +288,15 @@ impl Environment {
                 other => return Ok(self.common(programs, other)),
             }))
         });
-        let (status, produced_bytes) = match &reply {
+        if !matches!(reply, Ok(Reply::Chunk(_))) {
+            self.answered_by_programs(programs, &reply);
+        }
+        reply
+    }
+
+    /// Notes how the runtime has done with the open invocation, and tells of it.
+    fn answered_by_programs(&self, programs: &Programs, reply: &Result<Reply>) {
+        let (status, produced_bytes) = match reply {
             Ok(Reply::Answer(Kind::Response, body)) => (Status::Success, body.len() as u64),
             Ok(Reply::Answer(_, body)) => (Status::Error(error_type(&type_of(body))), body.len() as u64),
             _ if self.cause() == Cause::Timeout => (Status::Timeout, 0),
@@ -285,12 +306,14 @@ impl Environment {
             programs.session.expire();
             programs.failed.store(true, Ordering::Release);
         }
-        if let Some(open) = programs.open().as_mut() {
+        let Some((request_id, duration)) = programs.open().as_mut().map(|open| {
             open.status = status.clone();
-        }
-        let (duration, trace_id) = (begun.elapsed(), String::new());
+            (open.request_id.clone(), open.begun.elapsed())
+        }) else {
+            return;
+        };
+        let trace_id = String::new();
         programs.record(&Record::RuntimeDone { request_id, status, duration, produced_bytes, trace_id });
-        reply
     }
 
     /// Waits until nothing is left to be done for the last event, and no longer than that; whether that was so.
