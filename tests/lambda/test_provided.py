@@ -237,9 +237,7 @@ following()
 """,
         timeout_s=10,
     )
-    times = []
-    for chunk in fn.stream():
-        times.append((chunk, time.monotonic()))
+    times = [(chunk, time.monotonic()) for chunk in fn.stream()]
     assert [chunk for chunk, _ in times] == [b"a", b"b"]
     assert times[1][1] - times[0][1] > 0.3
     assert fn.invoke().payload == {"whole": True}
