@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from conftest import until
 
 import coldframe
 
@@ -272,3 +273,34 @@ def test_a_bootstrap_that_cannot_be_run_is_told(function, tmp_path):
     failed = function(tmp_path).invoke()
     assert isinstance(failed.error, coldframe.InitError)
     assert failed.error.error_type == "Runtime.InvalidEntrypoint"
+
+
+STREAM = """\
+def chunks():
+    yield b"a"
+    while not os.path.exists("/mnt/told/go"):
+        time.sleep(0.001)
+    yield b"b"
+MODE = {"Lambda-Runtime-Function-Response-Mode": "streaming", "Transfer-Encoding": "chunked"}
+while True:
+    request, headers, body = following()
+    path = f"{ROOT}/invocation/{request}/response"
+    api.request("POST", path, chunks(), MODE, encode_chunked=True)
+    api.getresponse().read()
+"""
+
+
+def test_a_streamed_response_arrives_as_it_is_written(provided, tmp_path):
+    told = tmp_path / "told"
+    told.mkdir()
+    fn = provided(STREAM, mounts={"/mnt/told": told})
+    for start in ("cold", "warm"):
+        stream = fn.stream(timeout_s=10)
+        assert next(stream) == b"a"
+        (told / "go").touch()  # for what is written only now, when "a" is here
+        assert list(stream) == [b"b"]
+        assert stream.invocation.report.start == start
+        (told / "go").unlink()
+    with fn.stream(timeout_s=10) as stream:
+        assert next(stream) == b"a"
+    assert until(lambda: not [one for one in fn.host.environments() if one.state != "dead"])

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::function::Function;
 use crate::launch::Launch;
 use crate::process;
-use crate::spec::MAX_PAYLOAD;
+use crate::spec::{MAX_PAYLOAD, MAX_STREAM};
 use crate::variables::{ACCOUNT, VERSION};
 use crate::wire::Kind;
 
@@ -26,8 +26,6 @@ use crate::wire::Kind;
 const LOOK: Duration = Duration::from_millis(50);
 /// Bytes that are taken from a pipe at a time.
 const PIPE: usize = 65_536;
-/// Bytes that a streamed response may have in all: Lambda's 200 MB.
-pub const MAX_STREAM: u64 = 200 << 20;
 
 /// What such an environment has beside the others.
 #[derive(Debug)]
@@ -148,9 +146,42 @@ impl Environment {
         timed: bool,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Reply> {
+        if !self.give(programs, event, timed)? {
+            return Ok(Reply::Unready);
+        }
+        let mut streamed = Vec::new();
+        self.hear_programs(programs, &Wait { until: backstop, interrupted }, Some(&mut streamed))
+    }
+
+    /// Gives it an event, and waits for the first chunk of the answer or for the whole.
+    pub(super) fn stream_programs(
+        &self,
+        programs: &Programs,
+        event: &Event<'_>,
+        backstop: Instant,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Reply> {
+        if !self.give(programs, event, true)? {
+            return Ok(Reply::Unready);
+        }
+        self.more_of_programs(programs, backstop, interrupted)
+    }
+
+    /// Waits for the next chunk of an answer, or its end. The session holds no more than it may, and then its writer waits.
+    pub(super) fn more_of_programs(
+        &self,
+        programs: &Programs,
+        backstop: Instant,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Reply> {
+        self.hear_programs(programs, &Wait { until: backstop, interrupted }, None)
+    }
+
+    /// Gives it an event; false if it is not in a state to serve.
+    fn give(&self, programs: &Programs, event: &Event<'_>, timed: bool) -> Result<bool> {
         // One whose runtime has ended since is not given the event at all.
         if !programs.rests() || self.has_hung_up() || self.has_lost(programs)? || self.thaw(timed).is_err() {
-            return Ok(Reply::Unready);
+            return Ok(false);
         }
         programs.rests.store(false, Ordering::Release);
         let deadline = SystemTime::now() + event.timeout;
@@ -165,9 +196,12 @@ impl Environment {
             content_type: String::new(),
         });
         self.begin();
-        let mut streamed = Vec::new();
-        let wait = Wait { until: backstop, interrupted };
-        let reply = self.until(programs, &wait, &mut |happening| {
+        Ok(true)
+    }
+
+    /// Waits for its answer. Chunks are put together in `whole`, as far as that may be answered; without one each is a reply.
+    fn hear_programs(&self, programs: &Programs, wait: &Wait<'_>, mut whole: Option<&mut Vec<u8>>) -> Result<Reply> {
+        let reply = self.until(programs, wait, &mut |happening| {
             Ok(Some(match happening {
                 Happening::News(News::Response { body, .. }) => Reply::Answer(Kind::Response, body),
                 Happening::News(News::Error { body, .. }) => Reply::Answer(Kind::Error, body),
@@ -176,14 +210,24 @@ impl Environment {
                     Kind::Error,
                     said("Runtime.InvalidResponseModeHeader", "Invalid function response mode"),
                 ),
-                Happening::News(News::Chunk(chunk)) => {
-                    streamed.extend(chunk);
-                    return Ok(None);
+                Happening::News(News::Chunk(chunk)) => match &mut whole {
+                    None => Reply::Chunk(chunk),
+                    Some(whole) => {
+                        // Too much is as good as more.
+                        if whole.len() <= MAX_PAYLOAD {
+                            whole.extend(chunk);
+                        }
+                        return Ok(None);
+                    }
+                },
+                Happening::News(News::StreamEnd(None)) => {
+                    let whole = whole.as_mut().map(|whole| std::mem::take(*whole)).unwrap_or_default();
+                    if whole.len() > MAX_PAYLOAD {
+                        Reply::Answer(Kind::Error, too_large())
+                    } else {
+                        Reply::Answer(Kind::Response, whole)
+                    }
                 }
-                Happening::News(News::StreamEnd(None)) if streamed.len() > MAX_PAYLOAD => {
-                    Reply::Answer(Kind::Error, too_large())
-                }
-                Happening::News(News::StreamEnd(None)) => Reply::Answer(Kind::Response, std::mem::take(&mut streamed)),
                 Happening::News(News::StreamEnd(Some(error))) if error.body.is_empty() => {
                     Reply::Answer(Kind::Error, said(&error.error_type, "the response ended early"))
                 }
@@ -192,7 +236,7 @@ impl Environment {
                 other => return Ok(Self::common(programs, other)),
             }))
         });
-        if !matches!(reply, Ok(Reply::Answer(..))) {
+        if !matches!(reply, Ok(Reply::Answer(..) | Reply::Chunk(_))) {
             programs.session.expire();
         }
         reply

@@ -75,7 +75,10 @@ pub enum Reply {
 
 /// What is open after a chunk: the rest of the answer.
 #[derive(Debug)]
-pub struct Listening(Incoming);
+pub struct Listening(
+    /// `None`: where programs answer, their session keeps it.
+    Option<Incoming>,
+);
 
 impl Environment {
     /// Tells it what its function is, ahead of need. None of the function's code runs.
@@ -177,18 +180,25 @@ impl Environment {
         backstop: Instant,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<(Reply, Listening)> {
+        if let Some(programs) = &self.programs {
+            return Ok((self.stream_programs(programs, event, backstop, interrupted)?, Listening(None)));
+        }
         let (token, body) = (event.token, &event.parts);
         let question =
             Question { kind: Kind::Stream, token, body, sent: false, most: MAX_PAYLOAD, backstop, timed: true };
         let mut talk = Talk::new(&question, self.token.swap(token, Ordering::AcqRel));
         let reply = self.talk(&question, &mut talk, interrupted);
         let incoming = talk.end();
-        Ok((reply?, Listening(incoming)))
+        Ok((reply?, Listening(Some(incoming))))
     }
 
     /// Waits for what comes next of an answer in chunks. Nobody reads in between: one that writes faster than it is read
     /// waits, when what its socket holds is full.
     pub fn more(&self, listening: &mut Listening, backstop: Instant, interrupted: &dyn Fn() -> bool) -> Result<Reply> {
+        if let Some(programs) = &self.programs {
+            return self.more_of_programs(programs, backstop, interrupted);
+        }
+        let Some(incoming) = &mut listening.0 else { return Ok(Reply::Rubbish("nothing is open")) };
         let question = Question {
             kind: Kind::Stream,
             token: self.token.load(Ordering::Acquire),
@@ -199,9 +209,9 @@ impl Environment {
             timed: true,
         };
         let mut talk = Talk::new(&question, question.token);
-        std::mem::swap(&mut talk.incoming, &mut listening.0);
+        std::mem::swap(&mut talk.incoming, incoming);
         let reply = self.listen(&question, &mut talk, interrupted);
-        listening.0 = talk.end();
+        *incoming = talk.end();
         reply
     }
 
