@@ -93,7 +93,7 @@ class Outcome:
         """A UUID."""
     @property
     def log(self) -> str:
-        """The output, between Lambda's START, END and REPORT lines."""
+        """The output, between Lambda's INIT_START, START, END and REPORT lines."""
     @property
     def start(self) -> Literal["cold", "warm", "restored"]:
         """How the environment came to be."""

@@ -1,90 +1,15 @@
 """Functions whose runtime is a program of their own that speaks Lambda's Runtime API, and extensions beside it."""
 
-import itertools
 import os
-import textwrap
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from programs import ECHO, PYTHON, executable, program
 
 import coldframe
 
-PYTHON = "/usr/bin/python3"
 pytestmark = pytest.mark.skipif(not Path(PYTHON).exists(), reason=f"the bootstraps here are scripts for {PYTHON}")
-
-CLIENT = f"""\
-#!{PYTHON} -I
-import json, os, signal, subprocess, sys, threading, time
-from http.client import HTTPConnection
-api = HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
-ROOT = "/2018-06-01/runtime"
-def ask(method, path, body=None, headers={{}}, api=api):
-    api.request(method, path, body, headers)
-    response = api.getresponse()
-    return response.status, response.headers, response.read()
-def following():
-    status, headers, body = ask("GET", ROOT + "/invocation/next")
-    assert status == 200, (status, body)
-    return headers["Lambda-Runtime-Aws-Request-Id"], headers, body
-def respond(request, body, what="response", headers={{}}):
-    return ask("POST", f"{{ROOT}}/invocation/{{request}}/{{what}}", body, headers)
-"""
-
-LOOP = """\
-calls = 0
-while True:
-    request, headers, body = following()
-    calls += 1
-    event = json.loads(body)
-    respond(request, json.dumps(handle(event, request, headers)))
-"""
-
-ECHO = """\
-def handle(event, request, headers):
-    print("handling", event, flush=True)
-    return {"event": event, "calls": calls, "request": request, "headers": dict(headers)}
-"""
-
-
-def program(source):
-    """Return the text of a bootstrap; one that has a handler gets a loop around it."""
-    source = textwrap.dedent(source)
-    return CLIENT + source + (LOOP if "def handle(" in source else "")
-
-
-@pytest.fixture
-def function(host):
-    """Return a function that makes functions of a folder, all closed when the test ends."""
-    with ExitStack() as made:
-
-        def of(code, handler="any.thing at all", **options):
-            options = {"name": "app", "host": host, "runtime": "provided", **options}
-            return made.enter_context(coldframe.Function(handler, code, **options))
-
-        yield of
-
-
-@pytest.fixture
-def provided(function, tmp_path):
-    """Return a function that makes functions of a bootstrap's source, and of a layer's files."""
-    numbers = itertools.count(1)
-
-    def of(source, layer=None, **options):
-        place = tmp_path / str(next(numbers))
-        executable(place / "code/bootstrap", program(source))
-        for name, content in (layer or {}).items():
-            executable(place / "layer" / name, program(content))
-        return function(place / "code", layers=[place / "layer"] if layer else [], **options)
-
-    return of
-
-
-def executable(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(0o755)
 
 
 def test_an_event_goes_in_and_the_answer_comes_out(provided):
@@ -182,7 +107,8 @@ def test_its_memory_is_capped(provided):
         request, headers, body = following()
         hoard = [bytearray(1 << 20) for _ in range(200)]
         """,
-        memory_mb=64,
+        memory_mb=96,
+        timeout_s=20,
     )
     assert isinstance(fn.invoke().error, coldframe.OutOfMemoryError)
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use coldframe_sys::child::serve;
@@ -15,6 +15,7 @@ use crate::launch::Launch;
 use crate::mounts::Mounts;
 use crate::plan::rootfs::{Grant, misplaced};
 use crate::plan::{MNT, environment};
+use crate::platform::{Logging, Runtime, Subject};
 use crate::random;
 use crate::spec::{Architecture, Interpreter, Spec};
 use crate::store::{Limits, Snapshot, Store};
@@ -96,6 +97,10 @@ pub struct Function {
     pub names: Names,
     /// What its environments start, unless the process that was forked calls the handler.
     pub launch: Option<Launch>,
+    /// What the platform's records say of it.
+    pub subject: Arc<Subject>,
+    /// Whether an initialisation has printed anything.
+    pub speaks_early: AtomicBool,
     /// The bytecode of the handler's module, as the runtime wanted it kept after the first import; it is as much the
     /// function's own as its code. No event had been seen then.
     pub bytecode: OnceLock<Vec<u8>>,
@@ -161,6 +166,17 @@ impl Function {
             )));
         }
         let init = description(&spec, &names, &env, layers.is_some())?;
+        let subject = Subject {
+            name: spec.name.clone(),
+            arn: names.arn.clone(),
+            runtime: Runtime::new(
+                &spec
+                    .interpreter
+                    .as_ref()
+                    .map_or_else(|| "provided".to_owned(), |interpreter| format!("python:{}", interpreter.version)),
+            ),
+            logging: Logging::of(&spec.env)?,
+        };
         Ok(Self {
             id: random::number(),
             zygote,
@@ -170,6 +186,8 @@ impl Function {
             init,
             names,
             launch,
+            subject: Arc::new(subject),
+            speaks_early: AtomicBool::new(false),
             bytecode: OnceLock::new(),
             mounts,
             code,

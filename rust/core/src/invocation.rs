@@ -1,17 +1,19 @@
 //! One event through one environment.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::cgroup::Usage;
 use crate::environment::{Cause, Environment, Event, Reply, last_words};
 use crate::error::{Error, Result};
 use crate::function::Function;
+use crate::platform::Phase;
 use crate::pool::Core;
 use crate::pool::make::{INIT_TIMEOUT, Made, Need, Served};
 use crate::process;
 use crate::random;
-use crate::report::{self, Outcome, Report, Start, Verdict};
+use crate::report::{self, Initialisation, Outcome, Report, Start, Verdict};
 use crate::spec::MAX_PAYLOAD;
 use crate::wire::Kind;
 
@@ -121,27 +123,38 @@ impl Core {
                 return Err(Error::Cancelled);
             }
             environment.note(|phases| phases.queue = Some(begun.elapsed()));
-            let served = Served { environment, init: None, begun: None };
-            if let Some(outcome) = self.serve(&served, call, &request, token, timeout)? {
+            let served = Served { environment, begun: None, initialisations: Vec::new() };
+            if let Some(outcome) = self.serve(served, call, &request, token, timeout, None)? {
                 return Ok(outcome);
             }
         }
         let queue = Some(begun.elapsed());
         let head = call.head(&request, AFTER_READY | timeout.as_nanos() as u64);
         let event = Event { token, timeout, parts: [&head[..], call.client_context, call.event] };
-        let need = Need { event: Some(&event), ticket: call.ticket, wait: call.wait, interrupted: call.interrupted };
+        let need = Need {
+            event: Some(&event),
+            deadline: None,
+            ticket: call.ticket,
+            wait: call.wait,
+            interrupted: call.interrupted,
+        };
         // One that dies before it has seen the event is replaced, once.
         for _ in 0..2 {
             match self.make(function, &need)? {
-                Made::Ready(served) => {
+                Made::Ready(mut served) => {
                     served.environment.note(|phases| phases.queue = queue);
-                    if let Some(outcome) = self.serve(&served, call, &request, token, timeout)? {
+                    served.take_early_output();
+                    if let Some(outcome) = self.serve(served, call, &request, token, timeout, None)? {
                         return Ok(outcome);
                     }
                 }
-                Made::Failed(environment, reply, init) => {
-                    environment.note(|phases| phases.queue = queue);
-                    return Ok(stillborn(&environment, reply, init, &request, timeout));
+                Made::Failed(environment, reply, took) => {
+                    let first = failed(&environment, reply, Phase::Init, took, timeout);
+                    if !self.serves(function) {
+                        environment.note(|phases| phases.queue = queue);
+                        return Ok(stillborn(&environment, &request, Duration::ZERO, vec![first]));
+                    }
+                    return self.initialise_again(function, call, &request, token, timeout, first, queue);
                 }
             }
         }
@@ -149,33 +162,71 @@ impl Core {
         Err(Error::kernel("starting", "an invocation in a new environment", source))
     }
 
-    /// `None`: the environment was not in a state to serve, and has not seen the event.
-    fn serve(
+    /// An initialisation that failed is tried again, in another environment: within the invocation, whose timeout has begun.
+    #[expect(clippy::too_many_arguments, reason = "an invocation, and what became of it so far")]
+    fn initialise_again(
         self: &Arc<Self>,
-        served: &Served,
+        function: &Arc<Function>,
         call: &Call<'_>,
         request: &str,
         token: u64,
         timeout: Duration,
+        first: Initialisation,
+        queue: Option<Duration>,
+    ) -> Result<Outcome> {
+        let begun = Instant::now();
+        let deadline = Some(begun + timeout);
+        let need = Need { event: None, deadline, ticket: call.ticket, wait: call.wait, interrupted: call.interrupted };
+        match self.make(function, &need)? {
+            Made::Ready(mut served) => {
+                served.environment.note(|phases| phases.queue = queue);
+                served.take_early_output();
+                served.initialisations.insert(0, first);
+                self.serve(served, call, request, token, timeout, Some(begun))?.ok_or_else(|| {
+                    let source = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+                    Error::kernel("starting", "an invocation in a new environment", source)
+                })
+            }
+            Made::Failed(environment, reply, took) => {
+                environment.note(|phases| phases.queue = queue);
+                let second = failed(&environment, reply, Phase::Invoke, took, timeout);
+                Ok(stillborn(&environment, request, begun.elapsed(), vec![first, second]))
+            }
+        }
+    }
+
+    /// `None`: the environment was not in a state to serve, and has not seen the event. `since`: when the invocation's time
+    /// began, if the environment was initialised within it.
+    fn serve(
+        self: &Arc<Self>,
+        served: Served,
+        call: &Call<'_>,
+        request: &str,
+        token: u64,
+        timeout: Duration,
+        since: Option<Instant>,
     ) -> Result<Option<Outcome>> {
-        let environment = &served.environment;
+        let Served { environment, begun, initialisations } = served;
+        let environment = &environment;
         if call.reported {
             environment.catch_up();
         }
-        let begun = served.begun.unwrap_or_else(Instant::now);
-        let deadline = self.supervisor().keep(environment, begun + timeout);
+        let begun = begun.unwrap_or_else(Instant::now);
+        let end = since.unwrap_or(begun) + timeout;
+        let deadline = self.supervisor().keep(environment, end);
         let quota = environment.unlimited_for().map(|time| self.supervisor().settle(environment, begun + time));
-        let head = call.head(request, process::monotonic_ns() + timeout.as_nanos() as u64);
+        let left = end.saturating_duration_since(begun);
+        let head = call.head(request, process::monotonic_ns() + left.as_nanos() as u64);
         let event = Event { token, timeout, parts: [&head[..], call.client_context, call.event] };
-        let backstop = begun + timeout + Duration::from_secs(5);
-        let reply = environment.invoke(&event, backstop, call.reported, call.interrupted);
-        let duration = begun.elapsed();
-        environment.note(|phases| phases.invoke = Some(duration.saturating_sub(phases.thaw.unwrap_or_default())));
+        let reply = environment.invoke(&event, end + Duration::from_secs(5), call.reported, call.interrupted);
+        let busy = begun.elapsed();
+        environment.note(|phases| phases.invoke = Some(busy.saturating_sub(phases.thaw.unwrap_or_default())));
         let in_time = self.supervisor().met(&deadline);
         if let Some(quota) = quota {
             self.supervisor().met(&quota);
-            environment.was_busy(duration);
+            environment.was_busy(busy);
         }
+        let duration = since.map_or(busy, |since| since.elapsed());
         let reply = match reply {
             Ok(reply) => reply,
             Err(e) => {
@@ -205,14 +256,14 @@ impl Core {
             environment.kill(Cause::Retired);
         }
         let usage = match verdict {
-            Verdict::Ok(_) if !call.reported => environment.usage_after(duration),
+            Verdict::Ok(_) if !call.reported => environment.usage_after(busy),
             _ => environment.usage(),
         };
-        let outcome = sum_up(environment, usage, verdict, request, duration, served.init);
+        let outcome = sum_up(environment, usage, verdict, request, duration, initialisations);
         if keep {
             // Before anybody else can have it. Cancelled until now, it is killed and not kept.
             call.ticket.release();
-            self.see_off(environment, begun + timeout);
+            self.see_off(environment, end);
         }
         Ok(Some(outcome))
     }
@@ -250,16 +301,16 @@ impl Core {
         count: usize,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<()> {
-        let need = Need { event: None, ticket: &Ticket::default(), wait: false, interrupted };
+        let need = Need { event: None, deadline: None, ticket: &Ticket::default(), wait: false, interrupted };
         let mut ready = Vec::with_capacity(count);
         let result = (0..count).try_for_each(|_| match self.make(function, &need)? {
             Made::Ready(served) => {
                 ready.push(served.environment);
                 Ok(())
             }
-            Made::Failed(environment, reply, init) => {
-                let outcome = stillborn(&environment, reply, init, "", INIT_TIMEOUT);
-                let error = outcome.verdict.error("").unwrap_or_default();
+            Made::Failed(environment, reply, took) => {
+                let failure = failed(&environment, reply, Phase::Init, took, INIT_TIMEOUT).failure;
+                let error = failure.and_then(|verdict| verdict.error("")).unwrap_or_default();
                 Err(Error::Configuration(format!(
                     "{:?} could not be initialised: {}",
                     function.spec.name,
@@ -309,18 +360,12 @@ fn is_payload_error(error: &[u8]) -> bool {
     ["Function.ResponseSizeTooLarge", "Runtime.MarshalError"].into_iter().any(|kind| report::is_of_kind(error, kind))
 }
 
-/// The outcome of an environment whose function could not be initialised.
-fn stillborn(
-    environment: &Arc<Environment>,
-    reply: Reply,
-    init: Duration,
-    request: &str,
-    timeout: Duration,
-) -> Outcome {
+/// Why an environment's function could not be initialised. `timeout`: the invocation's.
+fn failed(environment: &Environment, reply: Reply, phase: Phase, took: Duration, timeout: Duration) -> Initialisation {
+    // One that has its event has that event's time, too.
+    let limit = if phase == Phase::Invoke || environment.has_event() { timeout } else { INIT_TIMEOUT };
     let verdict = match reply {
-        // One that has its event has that event's time, too.
-        _ if environment.cause() == Cause::Timeout && environment.has_event() => Verdict::Timeout(timeout),
-        _ if environment.cause() == Cause::Timeout => Verdict::Timeout(INIT_TIMEOUT),
+        _ if environment.cause() == Cause::Timeout => Verdict::Timeout(limit),
         _ if environment.out_of_memory() => Verdict::Memory,
         Reply::Answer(Kind::InitError, body) => Verdict::Init(body),
         Reply::Ended(status) => Verdict::Exit(last_words(status)),
@@ -330,7 +375,20 @@ fn stillborn(
             "Runtime exited with error: it wrote something to its control channel that is no answer".into(),
         ),
     };
-    sum_up(environment, environment.usage(), verdict, request, Duration::ZERO, Some(init))
+    let (output, dropped) = environment.output();
+    Initialisation { phase, took, failure: Some(verdict), output, dropped }
+}
+
+/// The outcome of an invocation that no environment could be initialised for: with the last one's error.
+fn stillborn(
+    environment: &Arc<Environment>,
+    request: &str,
+    duration: Duration,
+    initialisations: Vec<Initialisation>,
+) -> Outcome {
+    let failure = initialisations.last().and_then(|last| last.failure.clone());
+    let verdict = failure.unwrap_or_else(|| Verdict::Exit(last_words(None)));
+    sum_up(environment, environment.usage(), verdict, request, duration, initialisations)
 }
 
 fn sum_up(
@@ -339,10 +397,11 @@ fn sum_up(
     verdict: Verdict,
     request: &str,
     duration: Duration,
-    init: Option<Duration>,
+    initialisations: Vec<Initialisation>,
 ) -> Outcome {
-    let (output, log_dropped) = environment.output();
-    let memory_mb = environment.function().spec.memory_mb;
+    let (output, dropped) = environment.output();
+    let (function, init) = (environment.function(), initialisations.first().map(|init| init.took));
+    let memory_mb = function.spec.memory_mb;
     let report = Report {
         start: if init.is_some() { Start::Cold } else { Start::Warm },
         duration,
@@ -351,9 +410,22 @@ fn sum_up(
         max_memory: if verdict == Verdict::Memory { memory_mb << 20 } else { peak },
         cpu,
         throttled,
-        log_dropped,
+        log_dropped: dropped + initialisations.iter().map(|init| init.dropped).sum::<u64>(),
         phases: environment.phases(),
         environment: environment.id().to_owned(),
     };
-    Outcome { verdict, request_id: request.to_owned(), output, report }
+    let (request_id, subject, ended) = (request.to_owned(), Arc::clone(&function.subject), SystemTime::now());
+    Outcome { verdict, request_id, initialisations, output, report, ended, subject }
+}
+
+impl Served {
+    /// Takes what the initialisation of a new environment has printed. One that has its event may be printing for that already.
+    fn take_early_output(&mut self) {
+        if let Some(init) = self.initialisations.last_mut().filter(|_| self.begun.is_none()) {
+            (init.output, init.dropped) = self.environment.output();
+            if !init.output.is_empty() {
+                self.environment.function().speaks_early.store(true, Ordering::Relaxed);
+            }
+        }
+    }
 }

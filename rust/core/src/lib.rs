@@ -5,18 +5,21 @@
 //! [`seccomp`], [`landlock`] and [`cgroup`] what holds it. [`nursery`], [`zygote`], [`seat`], [`stock`] and
 //! [`environment`] are the processes, [`supervisor`] and [`keeper`] the threads that watch them and make them ahead,
 //! [`reclaim`] what those give back that nobody needs for a while,
-//! [`wire`] what is said between them, [`patience`] how an answer is waited for, [`report`] and [`phases`] what comes of it.
+//! [`wire`] what is said between them, [`patience`] how an answer is waited for, [`report`], [`platform`] and [`phases`] what comes
+//! of it.
 #![forbid(unsafe_code)]
 
 pub mod alarm;
 pub mod api;
 pub mod assistant;
+pub mod calendar;
 pub mod caller;
 pub mod cgroup;
 pub mod defect;
 pub mod environment;
 pub mod error;
 pub mod eviction;
+pub mod frames;
 pub mod function;
 pub mod host;
 pub mod house;
@@ -31,6 +34,7 @@ pub mod nursery;
 pub mod patience;
 pub mod phases;
 pub mod plan;
+pub mod platform;
 pub mod pool;
 pub mod posture;
 pub mod process;

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use coldframe_sys::child::record::{Kind, Record, Section};
@@ -32,7 +33,7 @@ pub struct Seat {
     /// The same, for as long as it is held.
     pub pidfd: OwnedFd,
     /// Where questions go and answers come from.
-    pub control: OwnedFd,
+    pub control: Arc<OwnedFd>,
     /// Where its init reports.
     pub channel: OwnedFd,
     /// What is printed in it.
@@ -103,6 +104,7 @@ impl Free {
         let listening = birth.listens.then(|| hear(channel.as_fd(), Kind::Listening, birth, &lifelines)).transpose()?;
         hear(channel.as_fd(), Kind::Seated, birth, &lifelines)?;
         let listener = listening.and_then(|heard| heard.descriptor);
+        let control = Arc::new(control);
         let seat = Seat { pid, pidfd, control, channel, output, alarm, cgroup, slot, listener };
         Ok(Self { seat, control: far_control, channel: far_channel, output: far_output, birthplace, doors })
     }

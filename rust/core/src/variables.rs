@@ -1,9 +1,11 @@
 //! The environment variables of a function's processes, and what else its runtime is told of it.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use serde_json::json;
 
+use crate::calendar;
 use crate::error::{Error, Result};
 use crate::random;
 use crate::spec::Spec;
@@ -32,7 +34,7 @@ impl Names {
         Self {
             arn: format!("arn:aws:lambda:us-east-1:{ACCOUNT}:function:{}", spec.name),
             log_group: format!("/aws/lambda/{}", spec.name),
-            log_stream: format!("{}/[{VERSION}]{}", today(), random::hex(32)),
+            log_stream: format!("{}/[{VERSION}]{}", calendar::date(SystemTime::now()), random::hex(32)),
         }
     }
 }
@@ -120,21 +122,4 @@ pub fn description(spec: &Spec, names: &Names, env: &BTreeMap<String, String>, l
         return Err(Error::Configuration(format!("env is {} bytes; keep it below {MOST}", bytes.len())));
     }
     Ok(bytes)
-}
-
-/// The date, as log streams are named after it: YYYY/MM/DD.
-fn today() -> String {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let days = (since.as_secs() / 86_400) as i64;
-    // Days to a civil date in the Gregorian calendar, by eras of 400 years.
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_shifted + 2) / 5 + 1;
-    let month = if month_shifted < 10 { month_shifted + 3 } else { month_shifted - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}/{month:02}/{day:02}")
 }

@@ -4,19 +4,23 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::json;
 
-use super::launcher::{self, RUNTIME, Word};
+use super::board::Board;
+use super::launcher::{RUNTIME, Word};
 use super::{Cause, Environment, Event, Reply};
-use crate::api::{self, About, News, Phase, Server, Session};
+use crate::api::{self, About, News, Server, Session, Shutdown, Source};
 use crate::error::{Error, Result};
+use crate::frames::Frames;
 use crate::function::Function;
 use crate::launch::Launch;
+use crate::log::pull;
+use crate::platform::{Initialization, Metrics, Phase, Record, Status, error_type};
 use crate::process;
 use crate::spec::MAX_PAYLOAD;
 use crate::variables::{ACCOUNT, VERSION};
@@ -32,17 +36,50 @@ pub const MAX_STREAM: u64 = 200 << 20;
 /// What such an environment has beside the others.
 #[derive(Debug)]
 pub struct Programs {
-    session: Arc<Session>,
+    pub(super) session: Arc<Session>,
+    pub(super) board: Arc<Board>,
     /// Both ends of the pipe that extensions print to.
     extensions: Option<(OwnedFd, OwnedFd)>,
+    /// Both ends of the pipe for the runtime's framed log.
+    frames: (OwnedFd, OwnedFd),
     /// Whether nothing is left to be done for the last event.
     rests: AtomicBool,
-    buffer: Mutex<Box<[u8]>>,
+    /// Whether there is an extension, which is to be told of what happens.
+    pub(super) attended: AtomicBool,
+    /// Whether something in it has failed.
+    pub(super) failed: AtomicBool,
+    /// Whether those who want to know have been told that it ends.
+    pub(super) leaving: AtomicBool,
+    reading: Mutex<Reading>,
+    open: Mutex<Option<Open>>,
+}
+
+/// Output on its way in.
+#[derive(Debug)]
+struct Reading {
+    buffer: Box<[u8]>,
+    frames: Frames,
+    function: Lines,
+    extension: Lines,
+}
+
+/// The invocation that no report has been given of yet.
+#[derive(Debug)]
+struct Open {
+    request_id: String,
+    begun: Instant,
+    status: Status,
 }
 
 impl Programs {
     /// Begins to serve what will be asked on this socket.
-    pub fn new(server: &Server, listener: OwnedFd, function: &Function, launch: &Launch) -> io::Result<Self> {
+    pub fn new(
+        server: &Server,
+        listener: OwnedFd,
+        control: Arc<OwnedFd>,
+        function: &Function,
+        launch: &Launch,
+    ) -> io::Result<Self> {
         let spec = &function.spec;
         let about = About {
             function_name: spec.name.clone(),
@@ -56,19 +93,27 @@ impl Programs {
             max_response: MAX_PAYLOAD,
             max_stream: MAX_STREAM,
         };
-        let extensions = if launch.extensions.is_empty() {
-            None
-        } else {
-            let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-            rustix::io::ioctl_fionbio(&read, true)?;
-            Some((read, write))
-        };
+        let attended = !launch.extensions.is_empty();
+        let board = Arc::new(Board::new(control));
         let session = server.serve(listener, about)?;
+        let connecting = Arc::clone(&board);
+        session.deliver(Box::new(move |port| connecting.connect(port)));
         Ok(Self {
             session,
-            extensions,
+            board,
+            extensions: attended.then(pipe).transpose()?,
+            frames: pipe()?,
             rests: AtomicBool::new(true),
-            buffer: Mutex::new(vec![0; PIPE].into_boxed_slice()),
+            attended: AtomicBool::new(attended),
+            failed: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            reading: Mutex::new(Reading {
+                buffer: vec![0; PIPE].into_boxed_slice(),
+                frames: Frames::default(),
+                function: Lines::default(),
+                extension: Lines::default(),
+            }),
+            open: Mutex::default(),
         })
     }
 
@@ -77,10 +122,23 @@ impl Programs {
         self.rests.load(Ordering::Acquire)
     }
 
+    /// Tells those who have subscribed to such.
+    fn record(&self, record: &Record) {
+        if self.attended.load(Ordering::Acquire) {
+            self.session.platform(&api::Platform { kind: record.kind(), record: record.value() });
+        }
+    }
+
     /// Lets go of every connection.
     pub fn close(&self) {
         self.session.close();
     }
+}
+
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&read, true)?;
+    Ok((read, write))
 }
 
 /// What bounds a wait.
@@ -107,20 +165,28 @@ impl Environment {
     ) -> Result<Reply> {
         let function = Arc::clone(&self.function);
         let Some(launch) = &function.launch else { return Ok(Reply::Rubbish("it has nothing to start")) };
-        programs.session.start_init(Phase::Init);
-        for (id, extension) in (1..).zip(&launch.extensions) {
-            let output = programs.extensions.as_ref().map_or(self.control.as_fd(), |(_, write)| write.as_fd());
-            launcher::start(self.control.as_fd(), id, &extension.steps, output).map_err(|e| self.unheard(e))?;
+        programs.session.start_init(api::Phase::Init);
+        let (initialization, phase, begun) = (Initialization::OnDemand, Phase::Init, Instant::now());
+        programs.record(&Record::InitStart {
+            initialization,
+            phase,
+            runtime: function.subject.runtime.clone(),
+            function: function.spec.name.clone(),
+            instance: self.id.clone(),
+            memory_mb: function.spec.memory_mb,
+        });
+        for ((id, extension), (_, output)) in (1..).zip(&launch.extensions).zip(programs.extensions.iter().cycle()) {
+            programs.board.start(id, &extension.steps, output.as_fd()).map_err(|e| self.unheard(e))?;
         }
         if launch.extensions.is_empty() {
-            self.start_runtime(launch)?;
+            self.start_runtime(programs, launch)?;
         }
         self.prepare().or_else(|e| if self.has_hung_up() { Ok(()) } else { Err(e) })?;
         let wait = Wait { until: backstop, interrupted };
-        self.until(programs, &wait, &mut |happening| {
+        let reply = self.until(programs, &wait, &mut |happening| {
             Ok(Some(match happening {
                 Happening::News(News::Registered) if !launch.extensions.is_empty() => {
-                    self.start_runtime(launch)?;
+                    self.start_runtime(programs, launch)?;
                     return Ok(None);
                 }
                 Happening::News(News::Ready) => Reply::Answer(Kind::Ready, Vec::new()),
@@ -130,13 +196,25 @@ impl Environment {
                 }
                 Happening::Word(Word::Failed(id, errno)) => Self::not_started(launch, id, errno),
                 Happening::Word(Word::Ended(RUNTIME, status)) => Reply::Ended(Some(status)),
-                Happening::Word(Word::Ended(id, status)) => {
-                    programs.session.extension_ended(name_of(launch, id), &crate::report::ended(status));
-                    return Ok(None);
-                }
-                other => return Ok(Self::common(programs, other)),
+                other => return Ok(self.common(programs, other)),
             }))
-        })
+        })?;
+        let registered = programs.session.registered();
+        if !registered.is_empty() {
+            programs.attended.store(true, Ordering::Release);
+        }
+        for api::Extension { name, events, .. } in registered {
+            let record = Record::Extension { name, state: "Ready".into(), events };
+            self.lock().log.add(record.text().as_bytes());
+        }
+        let status = match &reply {
+            Reply::Answer(Kind::Ready, _) => Status::Success,
+            Reply::Answer(_, body) => Status::Error(error_type(&type_of(body))),
+            _ => Status::Error("Runtime.ExitError".into()),
+        };
+        programs.record(&Record::InitRuntimeDone { initialization, phase, status: status.clone() });
+        programs.record(&Record::InitReport { initialization, phase, status, duration: begun.elapsed() });
+        Ok(reply)
     }
 
     /// Gives it an event and waits for the answer.
@@ -154,8 +232,13 @@ impl Environment {
         }
         programs.rests.store(false, Ordering::Release);
         let deadline = SystemTime::now() + event.timeout;
+        let request_id = String::from_utf8_lossy(&event.parts[0][..36.min(event.parts[0].len())]).into_owned();
+        let (arn, trace_id) = (self.function.names.arn.clone(), String::new());
+        programs.record(&Record::Start { request_id: request_id.clone(), arn, trace_id });
+        let begun = Instant::now();
+        *programs.open() = Some(Open { request_id: request_id.clone(), begun, status: Status::Success });
         programs.session.invoke(api::Event {
-            request_id: String::from_utf8_lossy(&event.parts[0][..36.min(event.parts[0].len())]).into_owned(),
+            request_id: request_id.clone(),
             deadline_ms: deadline.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64,
             arn: self.function.names.arn.clone(),
             trace_id: String::new(),
@@ -189,12 +272,24 @@ impl Environment {
                 }
                 Happening::News(News::StreamEnd(Some(error))) => Reply::Answer(Kind::Error, error.body),
                 Happening::Word(Word::Ended(RUNTIME, status)) => Reply::Ended(Some(status)),
-                other => return Ok(Self::common(programs, other)),
+                other => return Ok(self.common(programs, other)),
             }))
         });
+        let (status, produced_bytes) = match &reply {
+            Ok(Reply::Answer(Kind::Response, body)) => (Status::Success, body.len() as u64),
+            Ok(Reply::Answer(_, body)) => (Status::Error(error_type(&type_of(body))), body.len() as u64),
+            _ if self.cause() == Cause::Timeout => (Status::Timeout, 0),
+            _ => (Status::Failure("Runtime.ExitError".into()), 0),
+        };
         if !matches!(reply, Ok(Reply::Answer(..))) {
             programs.session.expire();
+            programs.failed.store(true, Ordering::Release);
         }
+        if let Some(open) = programs.open().as_mut() {
+            open.status = status.clone();
+        }
+        let (duration, trace_id) = (begun.elapsed(), String::new());
+        programs.record(&Record::RuntimeDone { request_id, status, duration, produced_bytes, trace_id });
         reply
     }
 
@@ -209,32 +304,65 @@ impl Environment {
             Ok(match happening {
                 Happening::News(News::Idle) => Some(Reply::Unready),
                 Happening::Word(Word::Ended(RUNTIME, status)) => Some(Reply::Ended(Some(status))),
-                other => Self::common(programs, other),
+                other => self.common(programs, other),
             })
         });
         match reply {
-            Ok(Reply::Unready) => programs.rests.store(true, Ordering::Release),
+            Ok(Reply::Unready) if !programs.failed.load(Ordering::Acquire) => {
+                self.conclude(programs, None);
+                programs.rests.store(true, Ordering::Release);
+            }
             // It goes on; whoever waits may ask again.
             Ok(Reply::Interrupted) => {}
-            _ => self.kill(Cause::Retired),
+            _ => {
+                programs.failed.store(true, Ordering::Release);
+                self.kill(Cause::Retired);
+            }
         }
         programs.rests()
     }
 
-    fn start_runtime(&self, launch: &Launch) -> Result<()> {
-        // Its framed log has a place, but nobody reads frames yet: they are lines like any others.
-        launcher::start(self.control.as_fd(), RUNTIME, &launch.runtime.steps, self.control.as_fd())
-            .map_err(|e| self.unheard(e))
+    /// Tells what the last invocation took, when it is over with all that belongs to it. `end`: why the environment ends.
+    pub(super) fn conclude(&self, programs: &Programs, end: Option<Shutdown>) {
+        let Some(Open { request_id, begun, status }) = programs.open().take() else { return };
+        if !programs.attended.load(Ordering::Acquire) {
+            return;
+        }
+        let (duration, memory_mb) = (begun.elapsed(), self.function.spec.memory_mb);
+        let metrics = Metrics {
+            duration,
+            billed_ms: (duration.as_secs_f64() * 1000.0).ceil() as u64,
+            memory_mb,
+            max_memory_mb: self.usage().peak.div_ceil(1 << 20).min(memory_mb),
+            init: None,
+            restore: None,
+        };
+        let status = if end == Some(Shutdown::Timeout) { Status::Timeout } else { status };
+        programs.record(&Record::Report { request_id, status, metrics, trace_id: String::new() });
+    }
+
+    fn start_runtime(&self, programs: &Programs, launch: &Launch) -> Result<()> {
+        programs.board.start(RUNTIME, &launch.runtime.steps, programs.frames.1.as_fd()).map_err(|e| self.unheard(e))
     }
 
     /// What it means wherever nobody waits for something better.
-    fn common(programs: &Programs, happening: Happening) -> Option<Reply> {
+    fn common(&self, programs: &Programs, happening: Happening) -> Option<Reply> {
         match happening {
+            Happening::Word(Word::Ended(id, status)) => {
+                let name = self.function.launch.as_ref().map_or("", |launch| name_of(launch, id));
+                programs.session.extension_ended(name, &crate::report::ended(status));
+                None
+            }
             Happening::News(News::ExtensionError { error_type, name }) => {
+                programs.failed.store(true, Ordering::Release);
                 Some(Reply::Answer(Kind::Error, said(&error_type, &format!("extension {name:?} failed"))))
             }
             Happening::News(News::Idle) => {
                 programs.rests.store(true, Ordering::Release);
+                None
+            }
+            Happening::News(News::Subscribed) => {
+                programs.attended.store(true, Ordering::Release);
                 None
             }
             Happening::News(News::Defect(_)) => Some(Reply::Rubbish("the server of its session failed")),
@@ -256,7 +384,7 @@ impl Environment {
 
     /// Whether its runtime, or it, has ended since it was last looked at.
     fn has_lost(&self, programs: &Programs) -> Result<bool> {
-        while let Some(word) = launcher::hear(self.control.as_fd()).map_err(|e| self.unheard(e))? {
+        while let Some(word) = programs.board.word().map_err(|e| self.unheard(e))? {
             if matches!(word, Word::Closed | Word::Ended(..)) {
                 return Ok(true);
             }
@@ -286,7 +414,12 @@ impl Environment {
         judge: &mut dyn FnMut(Happening) -> Result<Option<Reply>>,
     ) -> Result<Reply> {
         let begun = Instant::now();
+        let _listening = programs.board.listen();
         loop {
+            // Its end has begun, and there will be no answer.
+            if programs.leaving.load(Ordering::Acquire) {
+                return Ok(Reply::Ended(None));
+            }
             while let Some(news) = programs.session.news() {
                 if let Some(reply) = judge(Happening::News(news))? {
                     // What was printed before the answer belongs to it.
@@ -295,7 +428,7 @@ impl Environment {
                 }
             }
             // After the news: what the runtime said before it ended counts.
-            while let Some(word) = launcher::hear(self.control.as_fd()).map_err(|e| self.unheard(e))? {
+            while let Some(word) = programs.board.word().map_err(|e| self.unheard(e))? {
                 if matches!(word, Word::Ended(..) | Word::Closed)
                     && let Some(reply) = self.last_news(programs, judge)?
                 {
@@ -310,13 +443,15 @@ impl Environment {
             if now >= wait.until {
                 return Ok(Reply::Interrupted);
             }
-            let look = now + (now - begun).max(LOOK);
+            let attended = programs.attended.load(Ordering::Acquire);
+            let look = now + if attended { LOOK } else { (now - begun).max(LOOK) };
             let left = wait.until.min(look).saturating_duration_since(now);
             let mut fds = vec![
                 PollFd::from_borrowed_fd(programs.session.signal(), PollFlags::IN),
                 PollFd::new(&self.control, PollFlags::IN),
                 PollFd::new(&self.channel, PollFlags::IN),
                 PollFd::new(&self.output, PollFlags::IN),
+                PollFd::new(&programs.frames.0, PollFlags::IN),
             ];
             fds.extend(programs.extensions.as_ref().map(|(read, _)| PollFd::new(read, PollFlags::IN)));
             let ready = match poll(&mut fds, Some(&process::timespec(left))) {
@@ -356,16 +491,69 @@ impl Environment {
 
     /// Where only the launcher's end is known, its init may know more.
     fn how_it_ended(&self, reply: Reply) -> Reply {
-        if let Reply::Ended(None) = reply { Reply::Ended(self.exit_status(Duration::from_secs(2))) } else { reply }
-    }
-
-    fn drain_programs(&self, programs: &Programs) {
-        let mut buffer = programs.buffer.lock().unwrap_or_else(PoisonError::into_inner);
-        self.drain(&mut buffer);
-        if let Some((read, _)) = &programs.extensions {
-            self.lock().log.drain(read.as_fd(), &mut buffer);
+        if let Reply::Ended(None) = reply
+            && !self.is_leaving()
+        {
+            Reply::Ended(self.exit_status(Duration::from_secs(2)))
+        } else {
+            reply
         }
     }
+
+    pub(super) fn drain_programs(&self, programs: &Programs) {
+        let mut reading = programs.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let Reading { buffer, frames, function, extension } = &mut *reading;
+        let attended = programs.attended.load(Ordering::Acquire);
+        let log = &mut self.lock().log;
+        let tell = |lines: &mut Lines, source, bytes: &[u8]| {
+            if attended {
+                lines.take(bytes, |line| programs.session.log(source, line));
+            }
+        };
+        pull(self.output.as_fd(), buffer, |bytes| {
+            log.add(bytes);
+            tell(function, Source::Function, bytes);
+        });
+        frames.drain_into(programs.frames.0.as_fd(), buffer, |bytes| {
+            log.add(bytes);
+            tell(function, Source::Function, bytes);
+        });
+        if let Some((read, _)) = &programs.extensions {
+            pull(read.as_fd(), buffer, |bytes| {
+                log.add(bytes);
+                tell(extension, Source::Extension, bytes);
+            });
+        }
+    }
+}
+
+impl Programs {
+    fn open(&self) -> MutexGuard<'_, Option<Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A stream cut into lines, of which none is longer than this.
+const LINE: usize = 65_536;
+
+#[derive(Debug, Default)]
+struct Lines(Vec<u8>);
+
+impl Lines {
+    fn take(&mut self, bytes: &[u8], mut each: impl FnMut(&str)) {
+        for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
+            self.0.extend(piece);
+            if piece.ends_with(b"\n") || self.0.len() >= LINE {
+                each(&String::from_utf8_lossy(&std::mem::take(&mut self.0)));
+            }
+        }
+    }
+}
+
+/// The type in an error's JSON; empty if it has none.
+fn type_of(error: &[u8]) -> String {
+    let error = serde_json::from_slice::<serde_json::Value>(error).unwrap_or_default();
+    error["errorType"].as_str().unwrap_or_default().to_owned()
 }
 
 fn name_of(launch: &Launch, id: u32) -> &str {

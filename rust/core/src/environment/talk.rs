@@ -131,8 +131,9 @@ impl Environment {
             let event: usize = event.parts.iter().map(|part| part.len()).sum();
             FIXED + description.len() + bytecode.len() + event <= wire::FIRST
         };
-        let has_event =
-            self.programs.is_none() && event.is_some_and(fits) && self.function.initialises_within(HEAD_START / 2);
+        // What an initialisation prints comes before START, and nobody could tell it from what the handler prints.
+        let quiet = self.programs.is_none() && !self.function.speaks_early.load(Ordering::Relaxed);
+        let has_event = quiet && event.is_some_and(fits) && self.function.initialises_within(HEAD_START / 2);
         self.has_event.store(has_event, Ordering::Release);
     }
 
