@@ -19,8 +19,8 @@ class Hardening:
     there that forks would share or lose: threads, shared memory, open descriptors. "error" is a `ConfigurationError`
     at the first start, "cold" has each environment import that module itself, as it is anyway with `preload="auto"`.
 
-    How large a function may be, in MiB, is Lambda's by default: its code and layers together when they are unpacked, each
-    `.zip` file, and a container image when it is unpacked.
+    How large a function may be, in MiB, is Lambda's by default: its code and layers together when they are unpacked,
+    each `.zip` file, and a container image when it is unpacked.
     """
 
     proc: Literal["pid", "masked"] | None = None

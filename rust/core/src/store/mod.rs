@@ -5,18 +5,20 @@
 
 mod archive;
 mod elf;
+pub mod image;
 mod tree;
 
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use rustix::fs::{Access, AtFlags, FileType, accessat};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, accessat, openat, openat2};
 use sha2::{Digest, Sha256};
 
 use self::tree::{Found, Reading, Room, Tree, shown};
@@ -32,6 +34,8 @@ pub struct Store {
     shelf: Arc<Shelf>,
     /// Copies made by [`Store::grant`], by source and state. They stay: a path does not tell when it is no longer used.
     granted: Mutex<HashMap<(PathBuf, [u8; 32]), Snapshot>>,
+    /// Images that are in use.
+    images: Mutex<image::Known>,
 }
 
 /// A tree of files that does not change. Its directory is deleted with the last clone of the last snapshot of the same
@@ -64,7 +68,7 @@ impl Store {
     /// to this process (0700).
     pub fn new(root: PathBuf) -> Self {
         let shelf = Shelf { root, holds: Mutex::default(), made: AtomicU64::new(0) };
-        Self { shelf: Arc::new(shelf), granted: Mutex::default() }
+        Self { shelf: Arc::new(shelf), granted: Mutex::default(), images: Mutex::default() }
     }
 
     /// The state directory that it lies in, with all owners' stores.
@@ -124,7 +128,7 @@ impl Store {
         if let Some(snapshot) = lock(&self.granted).get(&id) {
             return Ok(within(snapshot));
         }
-        let snapshot = self.make(None, &mut Room::ENDLESS.clone(), |tree| match file {
+        let snapshot = self.make(None, &mut { Room::ENDLESS }, |tree| match file {
             Some(name) => tree::copy_file(tree, name.as_bytes(), tree::open_resolved(source)?, source),
             None => tree::copy(tree, source, self.reading(true)),
         })?;
@@ -230,6 +234,13 @@ impl Origin {
             _ => Err(Error::Configuration(format!("{} is nothing of that kind: {accepted}", shown(source)))),
         }
     }
+}
+
+/// Opens a regular file or directory of a snapshot. Links lead to places in the snapshot, as they do inside.
+pub fn inside(root: &Path, path: impl rustix::path::Arg, flags: OFlags) -> Option<OwnedFd> {
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let root = openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    openat2(&root, path, flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty(), how).ok()
 }
 
 /// Whether everybody can read a file, or list and enter a directory; and execute it where anybody can.

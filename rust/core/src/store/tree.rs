@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, fchmod, fstat, futimens,
-    mkdirat, openat, openat2, readlinkat, statat, symlinkat, unlinkat,
+    linkat, mkdirat, openat, openat2, readlinkat, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
@@ -124,6 +124,55 @@ impl Tree {
         self.room.take(bytes as u64).ok_or_else(|| self.room.used_up(path, &self.source))
     }
 
+    /// Where the symbolic link at `path` leads, if there is one.
+    pub(super) fn target(&self, path: &[u8]) -> Option<&[u8]> {
+        match self.nodes.get(path)? {
+            Node::Link { target } => Some(target),
+            _ => None,
+        }
+    }
+
+    /// Whether a file stands at `path`.
+    pub(super) fn has_file(&self, path: &[u8]) -> bool {
+        matches!(self.nodes.get(path), Some(Node::File { .. }))
+    }
+
+    /// Whether a directory stands at `path`; the top is one.
+    pub(super) fn has_directory(&self, path: &[u8]) -> bool {
+        path.is_empty() || matches!(self.nodes.get(path), Some(Node::Directory))
+    }
+
+    /// All paths below a directory, each after the one that it is in.
+    pub(super) fn below(&self, path: &[u8]) -> Vec<Vec<u8>> {
+        if path.is_empty() {
+            return self.nodes.keys().cloned().collect();
+        }
+        let (first, end) = ([path, b"/"].concat(), [path, b"0"].concat()); // '0' comes next after '/'
+        self.nodes.range(first..end).map(|(below, _)| below.clone()).collect()
+    }
+
+    /// Gives a file or symbolic link another name.
+    pub(super) fn hard_link(&mut self, path: &[u8], target: &[u8]) -> Result<()> {
+        let node = match self.nodes.get(target) {
+            Some(Node::File { executable, digest }) => Node::File { executable: *executable, digest: *digest },
+            Some(Node::Link { target }) => {
+                let target = target.clone();
+                return self.link(path, &target);
+            }
+            _ => return Err(unwritten(target, Errno::NOENT)),
+        };
+        self.vacate(path)?;
+        let (parent, name) = self.parent(target)?;
+        // The name is opened, not followed: the file stays what it is whatever becomes of the other name.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(parent, name, flags, Mode::empty()).map_err(|error| unwritten(target, error))?;
+        let (parent, name) = self.parent(path)?;
+        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+        linkat(CWD, link, parent, name, AtFlags::SYMLINK_FOLLOW).map_err(|error| unwritten(path, error))?;
+        self.nodes.insert(path.to_vec(), node);
+        Ok(())
+    }
+
     /// What is left of the room.
     pub(super) fn room(&self) -> Room {
         self.room
@@ -228,12 +277,11 @@ impl Tree {
     }
 
     /// Removes what stands at `path`, with all that is below it.
-    fn vacate(&mut self, path: &[u8]) -> Result<()> {
+    pub(super) fn vacate(&mut self, path: &[u8]) -> Result<()> {
         let Some(node) = self.nodes.get(path) else { return Ok(()) };
         let mut doomed = vec![path.to_vec()];
         if matches!(node, Node::Directory) {
-            let (first, end) = ([path, b"/"].concat(), [path, b"0"].concat()); // '0' comes next after '/'
-            doomed.extend(self.nodes.range(first..end).map(|(below, _)| below.clone()));
+            doomed.extend(self.below(path));
         }
         for path in doomed.iter().rev() {
             let directory = matches!(self.nodes.remove(path), Some(Node::Directory));
