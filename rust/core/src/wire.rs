@@ -234,6 +234,7 @@ mod tests {
             framed(&[packet(14, 9, 7, b"one"), b"two".to_vec(), b"six".to_vec()]),
             framed(&[packet(13, 4, 6, b"st"), b"al".to_vec(), packet(11, 2, 7, b"ok"), packet(12, 0, 7, b"")]),
             framed(&[packet(15, 1000, 7, &[5; 999]), vec![5]]),
+            framed(&[packet(16, 3, 7, b"one"), packet(16, 4, 7, b"t"), b"two".to_vec(), packet(13, 0, 7, b"")]),
         ];
         fuzz(&seeds, |mut bytes| {
             let (mut incoming, mut sent, mut fate) = (Incoming::new(7, 6, MOST), 0, Vec::new());
@@ -308,6 +309,7 @@ mod tests {
             (vec![packet(13, 1, 7, b"xy")], 100),
             (vec![packet(13, 3, 7, b"x"), vec![0; 3]], 100),
             (vec![vec![13]], 100),
+            (vec![packet(16, MAX_CHUNK as u32 + 1, 7, b"x")], 2 * MAX_CHUNK),
         ] {
             assert!(matches!(read(&packets, most), Arrival::Rubbish(_)), "{packets:?}");
         }
