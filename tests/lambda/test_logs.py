@@ -82,7 +82,10 @@ def test_a_response_that_is_not_json_is_not_reported_as_too_large(make):
 
 def test_a_failed_initialisation_has_its_lines_too(make):
     invocation = make("print('starting')\nraise RuntimeError('broken')\n").invoke()
-    assert output(invocation).startswith("starting\n[ERROR] RuntimeError: broken\r")
+    warning, error = output(invocation).split("\r\n", 1)
+    assert warning.startswith("starting\n[WARNING]\t")
+    assert "\tLAMBDA_WARNING: Unhandled exception. " in warning
+    assert error.startswith("[ERROR] RuntimeError: broken\r")
     line = report_line(invocation)
     assert "Status: error" in line["status"]
     assert line["init"]
