@@ -69,6 +69,20 @@ def marshal(result: Any) -> bytes:  # noqa: ANN401 - a handler returns what it l
         raise Fault(MARSHAL, message) from None
 
 
+def encode_chunk(piece: Any) -> bytes:  # noqa: ANN401 - a generator yields what it likes
+    """Return the bytes of a piece of a streamed response: of a text in UTF-8."""
+    try:
+        if isinstance(piece, str):
+            return piece.encode()
+        if isinstance(piece, (bytes, bytearray, memoryview)):
+            return bytes(piece)
+        message = f"a streamed response is made of str and bytes, not of {type(piece).__name__}"
+        raise TypeError(message)
+    except Exception as error:  # noqa: BLE001 - the user's own types run code here
+        message = f"Unable to marshal response: {error}"
+        raise Fault(MARSHAL, message) from None
+
+
 def dumps(texts: Mapping[str, str | list[str]]) -> bytes:
     """Return texts of the runtime's own as JSON in UTF-8, with `?` for what UTF-8 cannot hold."""
     whole = {name: list(map(_whole, text)) if isinstance(text, list) else _whole(text) for name, text in texts.items()}

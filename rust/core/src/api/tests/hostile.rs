@@ -1,0 +1,248 @@
+//! Clients that mean harm, or are broken. Whatever they do, the session goes on, and so do the others of the host.
+
+use std::net::TcpListener;
+
+use super::client::{Client, get, post};
+use super::{About, Api, ID, NEXT, News, response};
+use crate::api::connection::CONNECTIONS;
+
+/// A whole invocation, by a client that means well.
+fn works(api: &Api) {
+    let mut client = api.running();
+    assert_eq!(client.ask(post(&response(ID), &[], "1")).status, 202);
+    assert_eq!(api.news(), News::Response { content_type: String::new(), body: "1".into() });
+    client.send(get(NEXT));
+    assert_eq!((api.news(), api.news()), (News::RuntimeDone, News::Idle));
+}
+
+/// What ends with the server having ended the connection.
+fn ended(api: &Api, send: impl Fn(&mut Client)) {
+    let mut client = api.client();
+    send(&mut client);
+    while client.try_answer().is_some() {}
+    assert!(client.is_over());
+}
+
+#[test]
+fn headers_without_end_have_one() {
+    let api = Api::new(&[]);
+    let endless = |client: &mut Client| {
+        client.send("GET / HTTP/1.1\r\n");
+        let header = format!("x: {}\r\n", "y".repeat(1 << 10));
+        for _ in 0..4096 {
+            if !client.send(&header) {
+                break;
+            }
+        }
+    };
+    ended(&api, endless);
+    ended(&api, |client| {
+        client.send(format!("GET /{}", "x".repeat(2 << 20)));
+    });
+    ended(&api, |client| {
+        client.send("GET / HTTP/1.1\r\n");
+        for number in 0..1000 {
+            client.send(format!("x-{number}: y\r\n"));
+        }
+        client.send("\r\n");
+    });
+    works(&api);
+}
+
+#[test]
+fn heads_that_are_not_complete_share_what_they_may_hold() {
+    let api = Api::new(&[]);
+    // A megabyte each, which is allowed to one of them: not all can stay.
+    let mut clients: Vec<Client> = (0..16).map(|_| api.client()).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nx: ");
+        client.send("y".repeat(1 << 20));
+    }
+    works(&api);
+    let alive = clients.into_iter().filter_map(|mut client| {
+        client.send("\r\n\r\n");
+        client.try_answer()
+    });
+    let alive = alive.count();
+    assert!((1..=8).contains(&alive), "{alive}");
+}
+
+#[test]
+fn empty_lines_have_an_end() {
+    let api = Api::new(&[]);
+    ended(&api, |client| while client.send("\r\n") {});
+    ended(&api, |client| {
+        client.send("\r\n".repeat(100));
+    });
+    works(&api);
+    // One is what some clients send after a body.
+    assert_eq!(api.client().ask("\r\n".to_owned() + &get("/2018-06-01/ping")).status, 200);
+}
+
+#[test]
+fn what_is_no_http_is_not_answered_for_long() {
+    let api = Api::new(&[]);
+    let rubbish = [
+        "\x16\x03\x01\x02\x00\x01\x00\x01\u{fc}",
+        "hello\r\n\r\n",
+        "GET /\r\n\r\n",
+        "GET / HTTP/3.0\r\n\r\n",
+        "\0\0\0\0\0\0\0\0\r\n\r\n",
+        "GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        "GET / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
+        "GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ];
+    for rubbish in rubbish {
+        ended(&api, |client| {
+            client.send(rubbish);
+        });
+    }
+    works(&api);
+}
+
+#[test]
+fn half_a_request_harms_nobody() {
+    let api = Api::new(&[]);
+    let halves: Vec<Client> =
+        ["G", "GET /2018-06-01/runtime/invocation/next", "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n1"]
+            .into_iter()
+            .map(|half| {
+                let mut client = api.client();
+                client.send(half);
+                client
+            })
+            .collect();
+    works(&api);
+    drop(halves);
+    works_again(&api);
+}
+
+/// An invocation of a session whose runtime has been ready before.
+fn works_again(api: &Api) {
+    let mut client = api.client();
+    client.send(get(NEXT));
+    api.session.invoke(super::event());
+    assert_eq!(client.answer().status, 200);
+    assert_eq!(client.ask(post(&response(ID), &[], "1")).status, 202);
+    assert_eq!(api.news(), News::Response { content_type: String::new(), body: "1".into() });
+}
+
+#[test]
+fn a_thousand_connections_leave_room_for_one_more() {
+    let api = Api::new(&[]);
+    let mut clients = Vec::new();
+    for _ in 0..1000 {
+        clients.push(api.client());
+    }
+    works(&api);
+    drop(clients);
+    works_again(&api);
+}
+
+#[test]
+fn connections_that_all_wait_are_not_more_than_may_be() {
+    let api = Api::new(&[]);
+    let mut clients: Vec<Client> = vec![api.ready()];
+    let turned_away = (0..10 * CONNECTIONS).any(|_| {
+        let mut client = api.client();
+        client.send(get("/2018-06-01/ping"));
+        let answered = client.try_answer().is_some();
+        client.send(get(NEXT));
+        clients.push(client);
+        !answered
+    });
+    assert!(turned_away);
+    clients.truncate(1);
+    api.session.invoke(super::event());
+    assert_eq!(clients[0].answer().status, 200);
+}
+
+#[test]
+fn a_connection_that_closes_in_the_middle_is_forgotten() {
+    let api = Api::new(&[]);
+    let mut client = api.running();
+    client.send(format!("POST {} HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345", response(ID)));
+    drop(client);
+    assert!(matches!(api.news(), News::Error { error_type, .. } if error_type == "Runtime.TruncatedResponse"));
+    let mut client = api.client();
+    client.send(get(NEXT));
+    assert_eq!((api.news(), api.news()), (News::RuntimeDone, News::Idle));
+}
+
+#[test]
+fn a_body_longer_than_it_says_is_the_next_request() {
+    let api = Api::new(&[]);
+    let mut client = api.running();
+    client
+        .send(format!("POST {} HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n12345 and more\r\n\r\n", response(ID)));
+    assert_eq!(client.answer().status, 202);
+    assert_eq!(api.news(), News::Response { content_type: String::new(), body: "1".into() });
+    assert_eq!(client.try_answer().map(|answer| answer.status), Some(400));
+    assert!(client.is_over());
+    works_again_after_done(&api);
+}
+
+fn works_again_after_done(api: &Api) {
+    let mut client = api.client();
+    client.send(get(NEXT));
+    assert_eq!((api.news(), api.news()), (News::RuntimeDone, News::Idle));
+    api.session.invoke(super::event());
+    assert_eq!(client.answer().status, 200);
+}
+
+#[test]
+fn a_body_that_never_ends_is_given_up() {
+    let api = Api::new(&[]);
+    ended(&api, |client| {
+        client.send("POST /nothing HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let chunk = super::client::chunk(&"x".repeat(1 << 20));
+        for _ in 0..64 {
+            client.send(&chunk);
+        }
+    });
+    works(&api);
+}
+
+#[test]
+fn sessions_do_not_feel_each_other() {
+    let api = Api::new(&[]);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = listener.local_addr().expect("its address");
+    let other = api.server.serve(listener.into(), About::default()).expect("another session");
+    let mut stranger = Client::new(address);
+    assert_eq!(stranger.ask(get("/2018-06-01/ping")).status, 200);
+    works(&api);
+    other.close();
+    assert!(stranger.is_over());
+    works_again(&api);
+}
+
+#[test]
+fn a_session_that_is_closed_lets_go_of_everything() {
+    let api = Api::new(&[]);
+    let mut client = api.ready();
+    api.session.close();
+    assert!(client.is_over());
+    let gone = (0..10_000).any(|_| {
+        std::thread::yield_now();
+        std::net::TcpStream::connect(api.address).is_err()
+    });
+    assert!(gone, "somebody still listens");
+}
+
+#[test]
+fn a_server_that_is_stopped_ends_its_thread() {
+    let api = Api::new(&[]);
+    let mut client = api.ready();
+    api.server.stop();
+    assert!(client.is_over());
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    assert!(api.server.serve(listener.into(), About::default()).is_err());
+    let names = std::fs::read_dir("/proc/self/task")
+        .expect("the threads")
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    // Others may be running tests of their own.
+    let _ = names.count();
+}
