@@ -190,12 +190,10 @@ impl Report {
 impl Verdict {
     /// Lambda's error JSON; `None` if all is well.
     pub fn error(&self, request_id: &str) -> Option<Vec<u8>> {
+        // In this order, which a JSON object of serde's would not keep.
         let made = |kind: &str, what: String| {
-            Some(
-                json!({"errorType": kind, "errorMessage": format!("RequestId: {request_id} Error: {what}")})
-                    .to_string()
-                    .into_bytes(),
-            )
+            let message = json!(format!("RequestId: {request_id} Error: {what}"));
+            Some(format!(r#"{{"errorType":"{kind}","errorMessage":{message}}}"#).into_bytes())
         };
         match self {
             Self::Ok(_) => None,
