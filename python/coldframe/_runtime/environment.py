@@ -124,6 +124,7 @@ class Environment:
         except SystemExit as leaving:
             self._leave(leaving)
         except BaseException as error:  # noqa: BLE001 - whatever the user's module raises is the answer
+            self._logs.warn()
             self._answer(wire.INIT_ERROR, token, self._report(error, ""))
             self._channel.receive()  # the supervisor ends the environment now
             _exit(1)

@@ -1,8 +1,5 @@
 //! One execution environment: how it is made, how it answers, how it ends.
 
-mod board;
-mod farewell;
-mod launcher;
 mod programs;
 mod resources;
 mod talk;
