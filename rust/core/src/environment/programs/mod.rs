@@ -9,6 +9,7 @@ mod output;
 mod start;
 
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,6 +38,8 @@ const LOOK: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Programs {
     session: Arc<Session>,
+    /// Where it is asked.
+    port: u16,
     board: Arc<Board>,
     /// Both ends of the pipe that extensions print to.
     extensions: Option<(OwnedFd, OwnedFd)>,
@@ -68,10 +71,13 @@ impl Programs {
         server: &Server,
         listener: OwnedFd,
         control: Arc<OwnedFd>,
+        slot: u32,
         function: &Function,
         launch: &Launch,
     ) -> io::Result<Self> {
         let spec = &function.spec;
+        let listener = TcpListener::from(listener);
+        let port = listener.local_addr()?.port();
         let about = About {
             function_name: spec.name.clone(),
             function_version: VERSION.into(),
@@ -83,14 +89,16 @@ impl Programs {
             external: launch.extensions.iter().map(|extension| extension.name.clone()).collect(),
             max_response: MAX_PAYLOAD,
             max_stream: MAX_STREAM,
+            only: spec.network.then_some(slot),
         };
         let attended = !launch.extensions.is_empty();
         let board = Arc::new(Board::new(control));
-        let session = server.serve(listener, about)?;
+        let session = server.serve(listener.into(), about)?;
         let connecting = Arc::clone(&board);
         session.deliver(Box::new(move |port| connecting.connect(port)));
         Ok(Self {
             session,
+            port,
             board,
             extensions: attended.then(pipe).transpose()?,
             frames: pipe()?,

@@ -36,7 +36,7 @@ impl Environment {
             memory_mb: function.spec.memory_mb,
         });
         for ((id, extension), (_, output)) in (1..).zip(&launch.extensions).zip(programs.extensions.iter().cycle()) {
-            programs.board.start(id, &extension.steps, output.as_fd()).map_err(|e| self.unheard(e))?;
+            programs.board.start(id, &extension.steps(programs.port), output.as_fd()).map_err(|e| self.unheard(e))?;
         }
         if launch.extensions.is_empty() {
             self.start_runtime(programs, launch)?;
@@ -79,7 +79,10 @@ impl Environment {
     }
 
     fn start_runtime(&self, programs: &Programs, launch: &Launch) -> Result<()> {
-        programs.board.start(RUNTIME, &launch.runtime.steps, programs.frames.1.as_fd()).map_err(|e| self.unheard(e))
+        programs
+            .board
+            .start(RUNTIME, &launch.runtime.steps(programs.port), programs.frames.1.as_fd())
+            .map_err(|e| self.unheard(e))
     }
 
     fn not_started(launch: &Launch, id: u32, errno: i32) -> Reply {
