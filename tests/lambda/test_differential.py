@@ -114,13 +114,23 @@ def alone(case, task):
         return runtime.say(event_of(case), client_of(case))
 
 
+def printed(outcome):
+    """Return a log without the platform's lines, and without what a second initialisation printed."""
+    if outcome.log.startswith('{"time":'):
+        early, start, rest = re.split(r'^(.*"type":"platform.start".*\n)', outcome.log, maxsplit=1, flags=re.MULTILINE)
+        assert outcome.request_id in start
+        early = re.split(r'^.*"type":"platform.initReport"', early, maxsplit=1, flags=re.MULTILINE)[0]
+        return re.sub(r'^\{"time":"[^"]*","type":"platform\..*\n', "", early + rest, flags=re.MULTILINE)
+    early, rest = outcome.log.split(f"START RequestId: {outcome.request_id} Version: $LATEST\n")
+    log, _report = rest.split(f"END RequestId: {outcome.request_id}\n")
+    return re.sub(r"^INIT_START .*\n", "", early).split("INIT_REPORT ")[0] + log
+
+
 def ours(fn, case):
     """Run a case through coldframe."""
     outcome = fn._live().invoke(event_of(case), client_context=client_of(case))
     kind = {"ok": "response", "handler": "error", "payload": "error"}.get(outcome.kind, outcome.kind)
-    start, rest = outcome.log.split(f"START RequestId: {outcome.request_id} Version: $LATEST\n")
-    log, _report = rest.split(f"END RequestId: {outcome.request_id}\n")
-    assert start == ""
+    log = printed(outcome)
     body = (outcome.payload if kind == "response" else outcome.error).decode()
     return Said(kind, tidy(body, request_id=outcome.request_id), tidy(log, request_id=outcome.request_id))
 
