@@ -1,7 +1,9 @@
 """Functions whose runtime is a program of their own that speaks Lambda's Runtime API, and extensions beside it."""
 
 import os
+import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -260,3 +262,21 @@ following()
     with pytest.raises(coldframe.HandlerError, match="no") as caught:
         next(chunks)
     assert caught.value.error_type == "Broken"
+
+
+@pytest.mark.needs("root")
+def test_with_the_hosts_network_nobody_else_is_answered(provided):
+    fn = provided(
+        """\
+        def handle(event, request, headers):
+            return os.environ["AWS_LAMBDA_RUNTIME_API"]
+        """,
+        network=True,
+    )
+    host, port = fn().split(":")
+    assert port != "9001"
+    with socket.create_connection((host, int(port)), timeout=10) as stranger:
+        stranger.sendall(b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        with suppress(ConnectionResetError):
+            assert stranger.recv(100) == b""
+    assert fn() == f"{host}:{port}"

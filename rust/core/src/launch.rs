@@ -1,6 +1,7 @@
 //! What an environment's launcher starts: a runtime that is a program and speaks Lambda's Runtime API, and external
 //! extensions. Pure data, made when the function is.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,6 +17,8 @@ use crate::variables::Names;
 
 /// Where the API is served, on the environment's own loopback interface.
 pub const PORT: u16 = 9001;
+/// What stands for a port that is known only when there is an environment: as long as any that the kernel gives.
+const ANY: &str = "127.0.0.1:00000";
 /// The descriptor of a runtime's framed log.
 pub const LOG: i32 = 62;
 /// External extensions, and those that a runtime registers, together.
@@ -42,8 +45,8 @@ pub struct Program {
     pub name: String,
     /// What is executed.
     pub path: String,
-    /// How.
-    pub steps: Vec<u8>,
+    /// How, but for the port.
+    steps: Vec<u8>,
 }
 
 /// All that an environment starts.
@@ -84,7 +87,8 @@ impl Launch {
         let mut extension_env = env.clone();
         extension_env.retain(|name, _| !OF_RUNTIMES.contains(&name.as_str()));
         for env in [&mut runtime_env, &mut extension_env] {
-            env.insert("AWS_LAMBDA_RUNTIME_API".into(), format!("127.0.0.1:{PORT}"));
+            let address = if spec.network { ANY.to_owned() } else { format!("127.0.0.1:{PORT}") };
+            env.insert("AWS_LAMBDA_RUNTIME_API".into(), address);
         }
         let extension = |name: String| {
             let path = format!("/opt/extensions/{name}");
@@ -97,6 +101,19 @@ impl Launch {
             extensions: extensions.into_iter().map(extension).collect::<Result<_>>()?,
             wrapped: wrapper.is_some(),
         }))
+    }
+}
+
+impl Program {
+    /// How it is started in an environment whose API is served on this port.
+    pub fn steps(&self, port: u16) -> Cow<'_, [u8]> {
+        let address = |at: &usize| self.steps[*at..].starts_with(ANY.as_bytes());
+        let Some(at) = Some(port).filter(|&port| port != PORT).and_then(|_| (0..self.steps.len()).find(address)) else {
+            return Cow::Borrowed(&self.steps);
+        };
+        let mut steps = self.steps.clone();
+        steps[at..at + ANY.len()].copy_from_slice(format!("127.0.0.1:{port:05}").as_bytes());
+        Cow::Owned(steps)
     }
 }
 

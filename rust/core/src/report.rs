@@ -25,6 +25,15 @@ pub enum Verdict {
     Memory,
     /// The process ended, or was killed: how.
     Exit(String),
+    /// The platform itself says why there is no answer.
+    Platform {
+        /// The error's type.
+        kind: String,
+        /// What happened.
+        what: String,
+        /// Whether that was before the first event.
+        init: bool,
+    },
 }
 
 /// How an environment came to serve an event.
@@ -194,6 +203,7 @@ impl Verdict {
             }
             Self::Memory => made("Runtime.OutOfMemory", "Runtime exited with error: signal: killed".into()),
             Self::Exit(how) => made("Runtime.ExitError", how.clone()),
+            Self::Platform { kind, what, .. } => made(kind, what.clone()),
         }
     }
 
@@ -205,6 +215,7 @@ impl Verdict {
             Self::Memory => Status::Error("Runtime.OutOfMemory".into()),
             Self::Exit(_) => Status::Error("Runtime.ExitError".into()),
             Self::Init(error) => Status::Error(error_type(error)),
+            Self::Platform { kind, .. } => Status::Error(kind.clone()),
             Self::Payload(error) if is_of_kind(error, TOO_LARGE) => Status::Error(TOO_LARGE.into()),
             Self::Payload(_) => Status::Answered("Runtime.MarshalError".into()),
             // Lambda's own runtime names no type to the platform, which knows it from the answer's body no more than we.

@@ -156,6 +156,7 @@ fn judge(environment: &Environment, reply: Reply, in_time: bool, timeout: Durati
     }
     Judged::Verdict(match reply {
         Reply::Answer(Kind::Response, body) => Verdict::Ok(body),
+        Reply::Failed(kind, what) => Verdict::Platform { kind, what, init: false },
         Reply::Answer(Kind::Error, body) if is_payload_error(&body) => Verdict::Payload(body),
         Reply::Answer(Kind::Error, body) => Verdict::Handler(body),
         Reply::Unready => return Judged::Unserved,
@@ -186,6 +187,7 @@ pub(crate) fn failed(
         _ if environment.cause() == Cause::Timeout => Verdict::Timeout(limit),
         _ if environment.out_of_memory() => Verdict::Memory,
         Reply::Answer(Kind::InitError, body) => Verdict::Init(body),
+        Reply::Failed(kind, what) => Verdict::Platform { kind, what, init: true },
         Reply::Ended(status) => Verdict::Exit(last_words(status)),
         // It was ready, and was ended at that moment: its host or its function was closed.
         Reply::Answer(Kind::Ready, _) if environment.cause() == Cause::Retired => Verdict::Exit(last_words(None)),

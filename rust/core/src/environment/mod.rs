@@ -1,8 +1,5 @@
 //! One execution environment: how it is made, how it answers, how it ends.
 
-mod board;
-mod farewell;
-mod launcher;
 mod programs;
 mod resources;
 mod talk;
@@ -196,7 +193,7 @@ impl Environment {
         let mut seat = seat;
         let served = match (&function.launch, seat.listener.take()) {
             (Some(launch), Some(listener)) => {
-                Programs::new(server, listener, Arc::clone(&seat.control), function, launch).map(Some)
+                Programs::new(server, listener, Arc::clone(&seat.control), seat.slot, function, launch).map(Some)
             }
             _ => Ok(None),
         };

@@ -78,6 +78,8 @@ pub enum Reply {
     Ended(Option<i32>),
     /// It had something to say before it was asked, and was not asked.
     Unready,
+    /// The platform says what went wrong: the error's type, and the message.
+    Failed(String, String),
     /// It broke the protocol.
     Rubbish(&'static str),
     /// The caller was interrupted.
@@ -411,14 +413,14 @@ impl<'a> Talk<'a> {
             outgoing: Outgoing::new(kind, token, body),
             incoming: Incoming::new(token, stale, most),
             sent,
-            // Taken rather than borrowed: `interrupted` may run code of the caller that invokes a function itself.
-            buffer: BUFFER.take().unwrap_or_else(|| vec![0; PACKET].into_boxed_slice()),
+
+            buffer: take_buffer(),
         }
     }
 
     /// Gives the buffer back; what has arrived of the answer stays.
     fn end(self) -> Incoming {
-        BUFFER.set(Some(self.buffer));
+        give_buffer_back(self.buffer);
         self.incoming
     }
 
@@ -431,6 +433,17 @@ impl<'a> Talk<'a> {
 
 thread_local! {
     static BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+}
+
+/// Room for a packet, or for what a pipe holds. Taken rather than borrowed: whoever has it may run code of the caller that
+/// invokes a function itself.
+pub(super) fn take_buffer() -> Box<[u8]> {
+    BUFFER.take().unwrap_or_else(|| vec![0; PACKET].into_boxed_slice())
+}
+
+/// The next one in this thread has it.
+pub(super) fn give_buffer_back(buffer: Box<[u8]>) {
+    BUFFER.set(Some(buffer));
 }
 
 /// What a process ended by itself is said to have done.
