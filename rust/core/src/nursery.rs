@@ -167,7 +167,7 @@ impl Nursery {
         let runtime = house.store.grant(&key.runtime)?;
         let shown: Vec<_> = extra.iter().map(|grant| grant.target.clone()).collect();
         let root = Root::of_host(house.state.scaffold(), house.state.store(), runtime, extra, key.network, posture);
-        let root = root.without(key.hidden());
+        let root = if key.native { root.with_jdks() } else { root }.without(key.hidden());
         let program = if key.native {
             Program::Native
         } else {
