@@ -32,6 +32,7 @@ from coldframe._options import (
     refuse_unfinished,
     shown,
 )
+from coldframe._stream import Stream
 from coldframe.errors import ColdframeError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ class Function:
         Args:
             handler: Lambda's notation, `module.function`; `pkg/mod.function` and `pkg.mod.function` both work. Any
                 text for a `runtime` of "provided", which finds it as `_HANDLER`.
-            code: A directory, a single `.py` file or a `.zip`; it becomes `/var/task`.
+            code: A directory, a single `.py` file or a `.zip`; it becomes `/var/task`. For a `runtime` of "provided" also a
+                container image, which becomes the whole root: a layout directory of OCI, or a `.tar` of `docker save`.
             name: Letters, digits, hyphens and underscores; None takes the name of the code.
             runtime: "python" for the interpreter that embeds coldframe, the path of another CPython, 3.9 or later, or
                 "provided" for an executable `bootstrap` at the top of the code or of a layer, which speaks Lambda's
@@ -159,6 +161,9 @@ class Function:
             "reuse": reuse,
             "proc": hardening.proc or ("masked" if runtime == PROVIDED else "pid"),
             "noexec_tmp": hardening.noexec_tmp,
+            "max_code_mb": hardening.max_code_mb,
+            "max_zip_mb": hardening.max_zip_mb,
+            "max_image_mb": hardening.max_image_mb,
             "runtime_dir": str(_RUNTIME),
         }
         self._closed = False
@@ -267,6 +272,21 @@ class Function:
         finally:
             for future in pending:
                 future.cancel()
+
+    def stream(
+        self,
+        event: Any = None,  # noqa: ANN401 - any JSON
+        *,
+        timeout_s: float | None = None,
+        client_context: Mapping[str, Any] | None = None,
+    ) -> Stream:
+        """Invoke the function and iterate over its answer as the handler writes it, chunk by chunk.
+
+        A handler streams by returning a generator, or another iterator, of str and bytes; what any other one returns
+        is a single chunk of JSON. At most 200 MiB come through. What `invoke` raises is raised with the first chunk.
+        """
+        timeout, context = _options(timeout_s, client_context)
+        return Stream(self._live().stream(encode_event(event), timeout_s=timeout, client_context=context))
 
     @property
     def host(self) -> Host:

@@ -1,90 +1,17 @@
 """Functions whose runtime is a program of their own that speaks Lambda's Runtime API, and extensions beside it."""
 
-import itertools
 import os
-import textwrap
+import socket
 import time
-from contextlib import ExitStack
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from programs import ECHO, PYTHON, executable, program
 
 import coldframe
 
-PYTHON = "/usr/bin/python3"
 pytestmark = pytest.mark.skipif(not Path(PYTHON).exists(), reason=f"the bootstraps here are scripts for {PYTHON}")
-
-CLIENT = f"""\
-#!{PYTHON} -I
-import json, os, signal, subprocess, sys, threading, time
-from http.client import HTTPConnection
-api = HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
-ROOT = "/2018-06-01/runtime"
-def ask(method, path, body=None, headers={{}}, api=api):
-    api.request(method, path, body, headers)
-    response = api.getresponse()
-    return response.status, response.headers, response.read()
-def following():
-    status, headers, body = ask("GET", ROOT + "/invocation/next")
-    assert status == 200, (status, body)
-    return headers["Lambda-Runtime-Aws-Request-Id"], headers, body
-def respond(request, body, what="response", headers={{}}):
-    return ask("POST", f"{{ROOT}}/invocation/{{request}}/{{what}}", body, headers)
-"""
-
-LOOP = """\
-calls = 0
-while True:
-    request, headers, body = following()
-    calls += 1
-    event = json.loads(body)
-    respond(request, json.dumps(handle(event, request, headers)))
-"""
-
-ECHO = """\
-def handle(event, request, headers):
-    print("handling", event, flush=True)
-    return {"event": event, "calls": calls, "request": request, "headers": dict(headers)}
-"""
-
-
-def program(source):
-    """Return the text of a bootstrap; one that has a handler gets a loop around it."""
-    source = textwrap.dedent(source)
-    return CLIENT + source + (LOOP if "def handle(" in source else "")
-
-
-@pytest.fixture
-def function(host):
-    """Return a function that makes functions of a folder, all closed when the test ends."""
-    with ExitStack() as made:
-
-        def of(code, handler="any.thing at all", **options):
-            options = {"name": "app", "host": host, "runtime": "provided", **options}
-            return made.enter_context(coldframe.Function(handler, code, **options))
-
-        yield of
-
-
-@pytest.fixture
-def provided(function, tmp_path):
-    """Return a function that makes functions of a bootstrap's source, and of a layer's files."""
-    numbers = itertools.count(1)
-
-    def of(source, layer=None, **options):
-        place = tmp_path / str(next(numbers))
-        executable(place / "code/bootstrap", program(source))
-        for name, content in (layer or {}).items():
-            executable(place / "layer" / name, program(content))
-        return function(place / "code", layers=[place / "layer"] if layer else [], **options)
-
-    return of
-
-
-def executable(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(0o755)
 
 
 def test_an_event_goes_in_and_the_answer_comes_out(provided):
@@ -182,7 +109,8 @@ def test_its_memory_is_capped(provided):
         request, headers, body = following()
         hoard = [bytearray(1 << 20) for _ in range(200)]
         """,
-        memory_mb=64,
+        memory_mb=96,
+        timeout_s=20,
     )
     assert isinstance(fn.invoke().error, coldframe.OutOfMemoryError)
 
@@ -272,3 +200,83 @@ def test_a_bootstrap_that_cannot_be_run_is_told(function, tmp_path):
     failed = function(tmp_path).invoke()
     assert isinstance(failed.error, coldframe.InitError)
     assert failed.error.error_type == "Runtime.InvalidEntrypoint"
+
+
+STREAM = """\
+import socket
+def stream(request, pieces, trailer=""):
+    host, port = os.environ["AWS_LAMBDA_RUNTIME_API"].split(":")
+    with socket.create_connection((host, int(port))) as to:
+        to.sendall(
+            f"POST {ROOT}/invocation/{request}/response HTTP/1.1\\r\\nHost: {host}\\r\\n"
+            "Lambda-Runtime-Function-Response-Mode: streaming\\r\\nTransfer-Encoding: chunked\\r\\n"
+            "Trailer: Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body\\r\\n\\r\\n".encode())
+        for piece in pieces:
+            to.sendall(f"{len(piece):x}\\r\\n{piece}\\r\\n".encode())
+        to.sendall(f"0\\r\\n{trailer}\\r\\n".encode())
+        return to.recv(1000)
+"""
+
+
+def test_an_answer_is_streamed_as_it_is_written(provided):
+    fn = provided(
+        STREAM
+        + """\
+def pieces():
+    yield "a"
+    while not os.path.exists("/tmp/go"):
+        time.sleep(0.01)
+    yield "b"
+def wait(seconds):
+    time.sleep(seconds)
+    open("/tmp/go", "w").close()
+request, headers, body = following()
+threading.Thread(target=wait, args=[0.7]).start()
+stream(request, pieces())
+request, headers, body = following()
+stream(request, ['{"whole": ', "true}"])
+following()
+""",
+        timeout_s=10,
+    )
+    times = [(chunk, time.monotonic()) for chunk in fn.stream()]
+    assert [chunk for chunk, _ in times] == [b"a", b"b"]
+    assert times[1][1] - times[0][1] > 0.3
+    assert fn.invoke().payload == {"whole": True}
+
+
+def test_an_error_in_the_middle_of_a_stream_is_told_after_it(provided):
+    fn = provided(
+        STREAM
+        + """\
+import base64
+error = base64.b64encode(b'{"errorMessage": "no", "errorType": "Broken"}').decode()
+request, headers, body = following()
+name = "Lambda-Runtime-Function-Error"
+stream(request, ["a"], f"{name}-Type: Error\\r\\n{name}-Body: {error}\\r\\n")
+following()
+"""
+    )
+    chunks = fn.stream()
+    assert next(chunks) == b"a"
+    with pytest.raises(coldframe.HandlerError, match="no") as caught:
+        next(chunks)
+    assert caught.value.error_type == "Broken"
+
+
+@pytest.mark.needs("root")
+def test_with_the_hosts_network_nobody_else_is_answered(provided):
+    fn = provided(
+        """\
+        def handle(event, request, headers):
+            return os.environ["AWS_LAMBDA_RUNTIME_API"]
+        """,
+        network=True,
+    )
+    host, port = fn().split(":")
+    assert port != "9001"
+    with socket.create_connection((host, int(port)), timeout=10) as stranger:
+        stranger.sendall(b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        with suppress(ConnectionResetError):
+            assert stranger.recv(100) == b""
+    assert fn() == f"{host}:{port}"

@@ -108,16 +108,21 @@ impl Frames {
 
     /// Takes what is in the pipe now, and adds it to the log: each message ends its line.
     pub fn drain(&mut self, pipe: BorrowedFd<'_>, buffer: &mut [u8], log: &mut Log) {
+        self.drain_into(pipe, buffer, |text| log.add(text));
+    }
+
+    /// The same for whatever takes text.
+    pub fn drain_into(&mut self, pipe: BorrowedFd<'_>, buffer: &mut [u8], mut add: impl FnMut(&[u8])) {
         crate::log::pull(pipe, buffer, |bytes| {
             let mut last = self.last;
             self.take(bytes, |piece| match piece {
                 Piece::Begin(_) => last = 0,
                 Piece::Text(text) => {
                     last = text.last().copied().unwrap_or(last);
-                    log.add(text);
+                    add(text);
                 }
                 Piece::End if last == b'\n' => {}
-                Piece::End => log.add(b"\n"),
+                Piece::End => add(b"\n"),
             });
             self.last = last;
         });

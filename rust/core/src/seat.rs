@@ -6,6 +6,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use coldframe_sys::child::record::{Kind, Record, Section};
@@ -17,9 +18,9 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
+use crate::plan::User;
 use crate::plan::environment::{Birth, Sections};
 use crate::plan::restored::Births;
-use crate::plan::{GROUP_ID, USER_ID};
 use crate::process::{self, Lifelines};
 use crate::snapstart::fitness::{self, Known};
 use crate::zygote::{Zygote, failure};
@@ -35,7 +36,7 @@ pub struct Seat {
     /// The same, for as long as it is held.
     pub pidfd: OwnedFd,
     /// Where questions go and answers come from.
-    pub control: OwnedFd,
+    pub control: Arc<OwnedFd>,
     /// Where its init reports.
     pub channel: OwnedFd,
     /// What is printed in it.
@@ -121,9 +122,9 @@ impl Free {
         let pidfd =
             pidfd_open(pid, PidfdFlags::empty()).map_err(|e| Error::kernel("opening", "an environment's pidfd", e))?;
         match (zygote.base(), special) {
-            (Some(base), _) => base.tracer.map_users(pid.as_raw_nonzero().get(), slot)?,
-            (None, Some(special)) => map_users(pid, slot, &special.users)?,
-            (None, None) if slot != 0 => map_users(pid, slot, &(0..0))?,
+            (Some(base), _) => base.tracer.map_users(pid.as_raw_nonzero().get(), slot, birth.user)?,
+            (None, Some(special)) => map_users(pid, slot, birth.user, &special.users)?,
+            (None, None) if slot != 0 => map_users(pid, slot, birth.user, &(0..0))?,
             (None, None) => {}
         }
         send(&channel, b"!", SendFlags::NOSIGNAL).map_err(|e| failed(e.into()))?;
@@ -132,6 +133,7 @@ impl Free {
         hear(Kind::Seated, &lifelines)?;
         let namespaces = zygote.base().map_or_else(|| Ok(Vec::new()), |_| open_namespaces(pid, birth.joined))?;
         let listener = listening.and_then(|heard| heard.descriptor);
+        let control = Arc::new(control);
         let seat = Seat { pid, pidfd, control, channel, output, alarm, cgroup, slot, listener };
         Ok(Self { seat, control: far_control, channel: far_channel, output: far_output, birthplace, doors, namespaces })
     }
@@ -275,7 +277,7 @@ fn open_namespaces(pid: Pid, flags: u64) -> Result<Vec<OwnedFd>> {
 }
 
 /// Gives the environment's only user a host user of its own, and to whoever is below it these.
-fn map_users(pid: Pid, slot: u32, below: &Range<u32>) -> Result<()> {
+fn map_users(pid: Pid, slot: u32, user: User, below: &Range<u32>) -> Result<()> {
     let pid = pid.as_raw_nonzero();
     let others = [below.start..slot.clamp(below.start, below.end), slot.saturating_add(1).max(below.start)..below.end];
     let line = |range: &Range<u32>| format!("\n{0} {0} {1}", range.start, range.len());
@@ -283,8 +285,8 @@ fn map_users(pid: Pid, slot: u32, below: &Range<u32>) -> Result<()> {
     let others = others.concat();
     for (file, content) in [
         ("setgroups", "deny".to_owned()),
-        ("uid_map", format!("{USER_ID} {slot} 1{others}")),
-        ("gid_map", format!("{GROUP_ID} {slot} 1{others}")),
+        ("uid_map", format!("{} {slot} 1{others}", user.uid)),
+        ("gid_map", format!("{} {slot} 1{others}", user.gid)),
     ] {
         let path = format!("/proc/{pid}/{file}");
         fs::write(&path, content).map_err(|e| Error::kernel("writing", path, e))?;

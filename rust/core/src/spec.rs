@@ -85,6 +85,23 @@ pub struct Mount {
     pub writable: bool,
 }
 
+/// How large a function's package may be, in MiB: Lambda's limits, unless its owner says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Its code and layers together, unpacked.
+    pub code_mb: u64,
+    /// Each `.zip` file.
+    pub zip_mb: u64,
+    /// An image, unpacked.
+    pub image_mb: u64,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { code_mb: 250, zip_mb: 50, image_mb: 10_240 }
+    }
+}
+
 /// A function as its owner describes it.
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "a description of many independent switches")]
@@ -131,6 +148,8 @@ pub struct Spec {
     pub reuse: bool,
     /// Directories of the host.
     pub mounts: Vec<Mount>,
+    /// How large its code may be.
+    pub sizes: Sizes,
     /// How much of `/proc` is visible.
     pub proc_view: ProcView,
     /// Whether programs in `/tmp` may not be executed.
@@ -144,12 +163,22 @@ pub const MEMORY_OF_ONE_VCPU: u64 = 1769;
 /// Largest event and response in bytes: Lambda's 6 MiB and 100 bytes.
 pub const MAX_PAYLOAD: usize = 6_291_556;
 
+/// Largest streamed response in bytes: Lambda's 200 MB.
+pub const MAX_STREAM: u64 = 200 << 20;
+
 impl Spec {
     /// Checks every range; the error names the argument, its value and what it may be.
     pub fn check(&self) -> Result<()> {
         range("memory_mb", self.memory_mb, 32, 10_240, "MiB")?;
         range("tmp_mb", self.tmp_mb, 1, 10_240, "MiB")?;
         range("max_processes", self.max_processes, 1, 32_768, "processes")?;
+        for (option, size) in [
+            ("max_code_mb", self.sizes.code_mb),
+            ("max_zip_mb", self.sizes.zip_mb),
+            ("max_image_mb", self.sizes.image_mb),
+        ] {
+            range(option, size, 1, 1 << 20, "MiB")?;
+        }
         range("log_kb", self.log_kb, 0, 1_048_576, "KiB")?;
         if self.timeout.is_zero() || self.timeout > Duration::from_secs(900) {
             return Err(Error::Configuration(format!(

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use coldframe_core::error::Error;
-use coldframe_core::spec::{Architecture, Interpreter, Isolation, Mount, ProcView, Spec};
+use coldframe_core::spec::{Architecture, Interpreter, Isolation, Mount, ProcView, Sizes, Spec};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -47,6 +47,11 @@ pub fn from_keywords(given: &Bound<'_, PyDict>) -> PyResult<Spec> {
             .into_iter()
             .map(|(target, source, writable)| Mount { target, source, writable })
             .collect(),
+        sizes: Sizes {
+            code_mb: item(given, "max_code_mb")?,
+            zip_mb: item(given, "max_zip_mb")?,
+            image_mb: item(given, "max_image_mb")?,
+        },
         proc_view: if item::<String>(given, "proc")? == "masked" { ProcView::Masked } else { ProcView::Pid },
         noexec_tmp: item(given, "noexec_tmp")?,
         runtime_dir: item::<PathBuf>(given, "runtime_dir")?,

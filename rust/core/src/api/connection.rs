@@ -1,7 +1,7 @@
 //! The connections of one environment, and what they may cost.
 //!
 //! At most [`CONNECTIONS`] are open. Together they hold at most [`HEADS`] bytes of requests of which the head is not complete,
-//! and each at most some [`PIECE`] bytes of a body on its way. One that is idle stays for as long as it likes, because
+//! and each at most twice [`PIECE`] bytes of a body on its way. One that is idle stays for as long as it likes, because
 //! environments are frozen between requests; one that began a request has [`PATIENCE`] to complete its head. One more than
 //! there may be replaces the one that has been idle for longest.
 
@@ -23,7 +23,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Sleep, sleep};
 
 use super::session::Shared;
-use super::{News, route};
+use super::{answer, peer, route};
 
 /// Connections of an environment.
 pub const CONNECTIONS: usize = 64;
@@ -38,7 +38,7 @@ const PIECE: usize = 64 << 10;
 /// Empty lines before a request: there should be none, and each would have the parser begin anew.
 const BLANK: usize = 16;
 /// For how long the head of a request may be incomplete.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 60 });
 /// How long the server waits when the host is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -65,18 +65,20 @@ pub async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let stream = {
             let mut next = pin!(listener.accept());
             poll_fn(|cx| {
-                while let Poll::Ready(Some(ended)) = tasks.poll_join_next(cx) {
-                    tell(&shared, ended);
-                }
+                while let Poll::Ready(Some(_)) = tasks.poll_join_next(cx) {}
                 next.as_mut().poll(cx)
             })
             .await
         };
-        let Ok((stream, _)) = stream else {
+        let Ok((stream, client)) = stream else {
             // Out of descriptors, or the connection is gone already.
             sleep(PAUSE).await;
             continue;
         };
+        let heard = |user| stream.local_addr().is_ok_and(|server| peer::is_of(user, client, server));
+        if !shared.about.only.is_none_or(heard) {
+            continue;
+        }
         open.retain(|(task, _)| !task.is_finished());
         if open.len() >= CONNECTIONS {
             let idle = open.iter().enumerate().filter(|(_, (_, gauge))| !gauge.busy.load(Ordering::Relaxed));
@@ -91,25 +93,15 @@ pub async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-/// A connection has ended. What ended it is the client's affair, unless it was the server.
-fn tell(shared: &Shared, ended: Result<(), tokio::task::JoinError>) {
-    let Err(ended) = ended else { return };
-    if let Ok(panic) = ended.try_into_panic() {
-        let defect = crate::defect::contain(|| std::panic::resume_unwind(panic))
-            .map_or_else(|e| e.to_string(), |()| String::new());
-        shared.change(|state| state.news.push_back(News::Defect(defect)));
-    }
-}
-
 async fn serve(stream: TcpStream, shared: Arc<Shared>, gauge: Arc<Gauge>) {
     let _ = stream.set_nodelay(true);
     let guard = Guard { stream, gauge: Arc::clone(&gauge), deadline: None };
     let service = service_fn(|request| {
         gauge.begin();
         async {
-            let answer = route::answer(&shared, request).await;
+            let answer = shared.contain(route::answer(&shared, request)).await;
             gauge.end();
-            Ok::<_, Infallible>(answer)
+            Ok::<_, Infallible>(answer.unwrap_or_else(|| answer::internal().into()))
         }
     });
     // An error is the end of the connection, for whatever reason the client has.

@@ -73,6 +73,8 @@ pub struct State {
     pub agents: Vec<Agent>,
     pub shutdown: Option<(Shutdown, u64)>,
     pub telemetry: Telemetry,
+    /// Whether the environment is kept awake for what subscribers have not got yet.
+    pub flushing: bool,
 }
 
 impl State {
@@ -89,18 +91,14 @@ impl State {
             agents: Vec::new(),
             shutdown: None,
             telemetry: Telemetry::default(),
+            flushing: false,
         }
     }
 
     /// All processes are started, again: whatever those before them did is forgotten.
     pub fn start_init(&mut self, external: &[String]) {
         let generation = self.generation + 1;
-        *self = Self {
-            generation,
-            agents: external.iter().map(|name| Agent::external(name)).collect(),
-            telemetry: mem::take(&mut self.telemetry).restarted(),
-            ..Self::new()
-        };
+        *self = Self { generation, agents: external.iter().map(|name| Agent::external(name)).collect(), ..Self::new() };
         self.registered();
     }
 
@@ -116,9 +114,9 @@ impl State {
         self.runtime == Runtime::Started
     }
 
-    /// Whether the initialisation is over.
-    pub fn initialised(&self) -> bool {
-        self.initialised
+    /// Whether the environment runs: it may be frozen once its initialisation is over and nothing is open.
+    pub fn runs(&self) -> bool {
+        !self.initialised || self.invocation.is_some() || self.shutdown.is_some() || self.flushing
     }
 
     /// Tells of it if the initialisation, or the invocation, is over with this.
@@ -129,7 +127,8 @@ impl State {
         if !self.initialised {
             if self.agents.iter().all(Agent::is_ready) {
                 self.initialised = true;
-                self.told_of_agents();
+                self.tell_of_agents();
+                self.telemetry.close();
                 self.news.push_back(News::Ready);
             }
         } else if self.invocation.is_some() && !self.due && self.agents.iter().all(Agent::rests) {
@@ -139,7 +138,7 @@ impl State {
     }
 
     /// Records what has become of the extensions.
-    fn told_of_agents(&mut self) {
+    fn tell_of_agents(&mut self) {
         for agent in &self.agents {
             self.telemetry.platform(&Platform { kind: "platform.extension", record: agent.record() });
         }

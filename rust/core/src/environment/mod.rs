@@ -1,6 +1,5 @@
 //! One execution environment: how it is made, how it answers, how it ends.
 
-mod launcher;
 mod programs;
 mod resources;
 mod talk;
@@ -14,7 +13,7 @@ use coldframe_sys::program;
 use rustix::process::Pid;
 
 use self::programs::Programs;
-pub use self::talk::{Event, HEAD_START, Reply, last_words};
+pub use self::talk::{Event, HEAD_START, Listening, Reply, last_words};
 use crate::api::Server;
 use crate::cgroup::{Cgroup, Gauges, Usage};
 use crate::error::{Error, Result};
@@ -102,7 +101,7 @@ pub struct Environment {
     slot: u32,
     pid: Pid,
     pidfd: OwnedFd,
-    control: OwnedFd,
+    control: Arc<OwnedFd>,
     channel: OwnedFd,
     output: OwnedFd,
     alarm: Option<OwnedFd>,
@@ -118,6 +117,8 @@ pub struct Environment {
     killed: OnceLock<Instant>,
     /// Who is to see that a kill ends it.
     supervisor: OnceLock<Weak<Supervisor>>,
+    /// Itself, for threads of its own.
+    this: OnceLock<Weak<Self>>,
     stopped: AtomicBool,
     /// Whether its quota is in force.
     settled: AtomicBool,
@@ -196,7 +197,9 @@ impl Environment {
         }
         let mut seat = seat;
         let served = match (&function.launch, seat.listener.take()) {
-            (Some(launch), Some(listener)) => Programs::new(server, listener, function, launch).map(Some),
+            (Some(launch), Some(listener)) => {
+                Programs::new(server, listener, Arc::clone(&seat.control), seat.slot, function, launch).map(Some)
+            }
             _ => Ok(None),
         };
         let programs = match served {
@@ -225,6 +228,7 @@ impl Environment {
             cause: AtomicU8::new(Cause::None as u8),
             killed: OnceLock::new(),
             supervisor: OnceLock::new(),
+            this: OnceLock::new(),
             stopped: AtomicBool::new(false),
             settled: AtomicBool::new(false),
             counted: AtomicBool::new(false),
@@ -297,12 +301,17 @@ impl Environment {
             self.cause.compare_exchange(Cause::None as u8, Cause::Retired as u8, Ordering::AcqRel, Ordering::Acquire);
     }
 
-    /// Ends it, with everything that runs in it. Only the first cause counts.
+    /// Ends it, with everything that runs in it. Only the first cause counts. Extensions are told before, and have a moment.
     pub fn kill(&self, cause: Cause) {
         let first = self.cause.compare_exchange(Cause::None as u8, cause as u8, Ordering::AcqRel, Ordering::Acquire);
-        if first.is_err() && self.ended() {
+        if first.is_err() && self.ended() || self.takes_leave(cause) {
             return;
         }
+        self.end_now();
+    }
+
+    /// Ends it at once.
+    fn end_now(&self) {
         if self.may_be_throttled() {
             self.lift_quota();
         }
@@ -319,7 +328,8 @@ impl Environment {
     }
 
     /// From now on it is watched, until it is buried.
-    pub fn watched_by(&self, supervisor: Weak<Supervisor>) {
+    pub fn watched_by(self: &Arc<Self>, supervisor: Weak<Supervisor>) {
+        let _ = self.this.set(Arc::downgrade(self));
         let _ = self.supervisor.set(supervisor);
     }
 

@@ -7,9 +7,11 @@
 use coldframe_sys::child::serve;
 use coldframe_sys::program::{self, Step};
 
-use super::environment::{Birth, Function, Identity, SECUREBITS, confine, doors_of, enforce, masked, namespaces, seat};
+use super::environment::{
+    Birth, Function, Identity, Outside, SECUREBITS, confine, doors_of, enforce, masked, namespaces, seat,
+};
 use super::rootfs::{Grant, mount};
-use super::{COVER, GROUP_ID, MERGE, NODEV, NOEXEC, NOSUID, READ_ONLY, USER_ID};
+use super::{COVER, GROUP_ID, MERGE, NODEV, NOEXEC, NOSUID, READ_ONLY, USER_ID, User};
 use crate::landlock;
 use crate::posture::Posture;
 use crate::spec::ProcView;
@@ -29,13 +31,15 @@ impl Births {
     /// Plans them. `doors`: by how many descriptors cgroups are joined; `again`: see [`Birth::new`].
     pub fn new(function: &Function, doors: usize, landlock: Option<u32>, again: &[Grant], posture: &Posture) -> Self {
         let network = function.network;
-        let plain = seat(Identity::Slot, network, again);
+        let identity = Identity { inside: User::default(), outside: Outside::Slot };
+        let plain = seat(identity, network, again);
         let park = posture.plan(park(function, landlock));
         let init = vec![Step::DropBounding, Step::Securebits { bits: SECUREBITS }, Step::DropCapabilities];
         Self {
             seat: posture.plan(base_seat(&plain)),
             init: init.into_iter().chain([Step::NoNewPrivileges, Step::Undumpable]).collect(),
             below: Birth {
+                user: identity.inside,
                 namespaces: namespaces(network),
                 joined: namespaces(network) | serve::APART,
                 seat: posture.plan(seat_below(&plain, function)),

@@ -22,6 +22,7 @@ use crate::idle::Idle;
 use crate::keeper::Keeper;
 use crate::nursery::Nursery;
 use crate::posture::Wall;
+use crate::process;
 use crate::reclaim::{Due, Reclaim};
 use crate::snapstart::Bases;
 use crate::spec::Spec;
@@ -396,6 +397,8 @@ impl Core {
         for environment in &living {
             environment.retire();
         }
+        // Those whose extensions are to be told have a moment, all of them the same.
+        self.see_off_extensions(&living, deadline);
         // In one step where there is one; some may have to be helped.
         let killed = self.house.groups.kill();
         for environment in living.iter().filter(|environment| !killed || environment.may_be_throttled()) {
@@ -494,6 +497,15 @@ impl Core {
     /// this does.
     pub fn disown(&self) {
         self.house.state.let_go();
+    }
+
+    fn see_off_extensions(&self, living: &[Arc<Environment>], deadline: Instant) {
+        for environment in living.iter().filter(|environment| environment.has_extensions()) {
+            environment.kill(Cause::Retired);
+        }
+        for environment in living.iter().filter(|environment| environment.is_leaving()) {
+            process::readable(environment.pidfd(), deadline.saturating_duration_since(Instant::now()));
+        }
     }
 
     fn wait_for_room<'a>(&self, mut pool: MutexGuard<'a, Pool>) -> MutexGuard<'a, Pool> {

@@ -13,7 +13,7 @@ use rustix::net::sockopt::Timeout;
 use rustix::net::{SendFlags, send};
 
 use crate::error::{Error, Result};
-use crate::plan::{GROUP_ID, USER_ID};
+use crate::plan::User;
 use crate::process;
 use crate::zygote::receive;
 
@@ -95,11 +95,11 @@ impl Tracer {
     }
 
     /// Gives the only user of a seat below the base a host user of its own.
-    pub fn map_users(&self, pid: i32, slot: u32) -> Result<()> {
+    pub fn map_users(&self, pid: i32, slot: u32, user: User) -> Result<()> {
         let steps = [
             ("setgroups", "deny".to_owned()),
-            ("uid_map", format!("{USER_ID} {slot} 1")),
-            ("gid_map", format!("{GROUP_ID} {slot} 1")),
+            ("uid_map", format!("{} {slot} 1", user.uid)),
+            ("gid_map", format!("{} {slot} 1", user.gid)),
         ]
         .map(|(file, content)| Step::WriteFile { path: format!("/proc/{pid}/{file}"), content });
         let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);

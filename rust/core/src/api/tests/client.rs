@@ -1,6 +1,7 @@
 //! A client that knows no more of HTTP than what it is told to send.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
@@ -106,7 +107,7 @@ pub fn post(path: &str, headers: &[(&str, &str)], body: &str) -> String {
 pub fn with(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> String {
     let mut request = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:9001\r\n");
     for (name, value) in headers {
-        request += &format!("{name}: {value}\r\n");
+        write!(request, "{name}: {value}\r\n").expect("a string");
     }
     request + &format!("Content-Length: {}\r\n\r\n{body}", body.len())
 }

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use coldframe_sys::child::launch::{SIGNAL, START};
+use coldframe_sys::child::launch::{CONNECT, SIGNAL, START};
 use coldframe_sys::child::record::{Kind, Record};
 use rustix::io::Errno;
 use rustix::net::{
@@ -18,12 +18,14 @@ pub const RUNTIME: u32 = 0;
 
 /// A word of a launcher. It is no code of the function's, but what it says is believed no further than it can do harm to its
 /// own environment.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Word {
     /// A process could not be started: the errno.
     Failed(u32, i32),
     /// A process has ended: its wait status.
     Ended(u32, i32),
+    /// A connection that was asked for.
+    Connected(u32, OwnedFd),
     /// The launcher itself has ended.
     Closed,
     /// Something without a meaning here.
@@ -46,7 +48,16 @@ pub fn start(control: BorrowedFd<'_>, id: u32, steps: &[u8], descriptor: Borrowe
 
 /// Has it send a process a signal.
 pub fn signal(control: BorrowedFd<'_>, id: u32, signal: Signal) -> io::Result<()> {
-    let (header, number) = (header(SIGNAL, id), signal.as_raw().to_le_bytes());
+    ask(control, SIGNAL, id, signal.as_raw() as u32)
+}
+
+/// Has it connect to a port of its own loopback.
+pub fn connect(control: BorrowedFd<'_>, id: u32, port: u16) -> io::Result<()> {
+    ask(control, CONNECT, id, port.into())
+}
+
+fn ask(control: BorrowedFd<'_>, verb: u32, id: u32, number: u32) -> io::Result<()> {
+    let (header, number) = (header(verb, id), number.to_le_bytes());
     let parts = [IoSlice::new(&header), IoSlice::new(&number)];
     sendmsg(control, &parts, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
     Ok(())
@@ -74,7 +85,7 @@ pub fn hear(control: BorrowedFd<'_>) -> io::Result<Option<Word>> {
             Err(e) => return Err(e.into()),
         }
     };
-    let _descriptor: Option<OwnedFd> = ancillary.drain().find_map(|message| match message {
+    let descriptor: Option<OwnedFd> = ancillary.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
         _ => None,
     });
@@ -83,6 +94,10 @@ pub fn hear(control: BorrowedFd<'_>) -> io::Result<Option<Word>> {
     }
     let Some(record) = Record::from_bytes(&bytes[..len]) else { return Ok(Some(Word::Other)) };
     Ok(Some(match record.kind {
+        kind if kind == Kind::Connected as u32 => match descriptor {
+            Some(socket) => Word::Connected(record.index, socket),
+            None => Word::Other,
+        },
         kind if kind == Kind::Failed as u32 => Word::Failed(record.index, record.value),
         kind if kind == Kind::Ended as u32 => Word::Ended(record.index, record.value),
         _ => Word::Other,
