@@ -206,6 +206,26 @@ def test_a_copy_goes_on_wherever_the_function_was_stopped_with_all_its_registers
         assert [fn.invoke().payload for _ in range(3)] == [0.0] * 3
 
 
+def test_a_library_that_would_start_threads_is_told_to_start_none(make):
+    source = "import os\ndef handler(event, context):\n    return [os.environ[name] for name in event]\n"
+    names = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]
+    with coldframe.Host() as host:
+        assert make(source, host=host, **OPTIONS | {"memory_mb": 4 * 1769})(names) == ["1"] * 3
+
+
+def test_environments_are_restored_ahead_of_need(make):
+    with coldframe.Host() as host:
+        fn = make("def handler(event, context):\n    return event\n", host=host, **OPTIONS)
+        host.prewarm(fn, 2)
+        assert len(host.environments()) == 2
+        assert fn.invoke(1).report.start == "warm"
+
+
+def test_with_extensions_or_mounts_it_is_refused(make, tmp_path):
+    with pytest.raises(coldframe.ConfigurationError, match="snapstart=True and mounts"):
+        make("", mounts={"/mnt/x": tmp_path}, **OPTIONS)
+
+
 def test_with_a_custom_runtime_it_is_refused_with_the_reason(tmp_path):
     with pytest.raises(coldframe.ConfigurationError, match="one thread"):
         coldframe.Function("app.handler", tmp_path, runtime="provided", snapstart=True)

@@ -54,7 +54,8 @@ pub fn restoration() -> Vec<u8> {
 /// The variables of the handler: Lambda's own, its image's and the function's.
 pub fn variables(spec: &Spec, names: &Names, image: Option<&Settings>) -> BTreeMap<String, String> {
     let memory = spec.memory_mb.to_string();
-    let threads = (spec.vcpus().ceil() as u64).max(1).to_string();
+    // A copy of a process has one thread: libraries are to start no more.
+    let threads = if spec.snapstart { 1 } else { (spec.vcpus().ceil() as u64).max(1) }.to_string();
     let mut env: BTreeMap<&str, &str> = BTreeMap::from([
         ("_HANDLER", spec.handler.as_str()),
         ("AWS_REGION", "us-east-1"),
