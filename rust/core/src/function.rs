@@ -146,17 +146,7 @@ impl Function {
                 spec.name
             )));
         }
-        if spec.snapstart && (launch.is_some() || !spec.mounts.is_empty()) {
-            return Err(Error::Configuration(format!(
-                "{:?} has snapstart=True and {}; leave out one of the two",
-                spec.name,
-                if launch.is_some() {
-                    "an image, extensions or a wrapper, with processes that no copy would have"
-                } else {
-                    "mounts, which belong to one user of the host, and every copy is another"
-                }
-            )));
-        }
+        check_copies(&spec, launch.is_some())?;
         let zygote = ZygoteKey::of(&spec, image, launch.is_some())?;
         if let Some(grant) =
             zygote.directories.iter().find(|grant| !spec.mounts.is_empty() && grant.target.starts_with(MNT))
@@ -258,6 +248,21 @@ fn image_of(spec: &Spec, store: &Store) -> Result<Option<Image>> {
         return refused("put what its layers hold into the image, and leave layers out");
     }
     store.image(&spec.code, Architecture::HOST, &spec.sizes).map(Some)
+}
+
+/// Whether copies can be made of its environments. `programs`: whether those start programs of the function's.
+fn check_copies(spec: &Spec, programs: bool) -> Result<()> {
+    let beside = if programs {
+        "an image, extensions or a wrapper, with processes that no copy would have"
+    } else if !spec.mounts.is_empty() {
+        "mounts, which belong to one user of the host, and every copy is another"
+    } else {
+        return Ok(());
+    };
+    if !spec.snapstart {
+        return Ok(());
+    }
+    Err(Error::Configuration(format!("{:?} has snapstart=True and {beside}; leave out one of the two", spec.name)))
 }
 
 /// The directories of an interpreter that `/usr` does not show, and where they really are: outer ones only.

@@ -55,10 +55,6 @@ impl Place {
             Err(std::sync::TryLockError::WouldBlock) => None,
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<Zygote>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Bases {
@@ -88,10 +84,10 @@ impl Bases {
         Arc::clone(self.lock().entry(function).or_default())
     }
 
-    /// Ends a function's: it has no use for it any more.
+    /// Ends a function's: it has no use for it any more. One that is being made is ended by who makes it.
     pub fn forget(&self, function: u64) {
         let place = self.lock().remove(&function);
-        if let Some(base) = place.and_then(|place| place.lock().take()) {
+        if let Some(base) = place.and_then(|place| place.try_lock()?.take()) {
             base.retire();
             base.kill();
         }
