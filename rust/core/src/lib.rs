@@ -4,8 +4,8 @@
 //! function, [`host::Facts`] what this machine gives, [`plan`] what the far side of a fork is to do about both, and
 //! [`seccomp`], [`landlock`] and [`cgroup`] what holds it. [`nursery`], [`zygote`], [`seat`], [`stock`] and
 //! [`environment`] are the processes, [`supervisor`] and [`keeper`] the threads that watch them and make them ahead,
-//! [`reclaim`] what those give back that nobody needs for a while,
-//! [`wire`] and [`api`] what is said between them, [`patience`] how an answer is waited for, [`report`] and [`phases`] what comes of it.
+//! [`reclaim`] what those give back that nobody needs for a while, [`wire`] and [`api`] what is said between them,
+//! [`patience`] how an answer is waited for, [`report`] and [`phases`] what comes of it.
 #![forbid(unsafe_code)]
 
 pub mod alarm;
