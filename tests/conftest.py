@@ -21,6 +21,7 @@ from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
 import pytest
+from programs import executable, program
 
 import coldframe
 from coldframe import _core, _host
@@ -345,6 +346,33 @@ def make(request, tmp_path):
             return made.enter_context(coldframe.Function(handler, folder, **options))
 
         yield make
+
+
+@pytest.fixture
+def function(host):
+    """Return a function that makes functions of a folder, all closed when the test ends."""
+    with ExitStack() as made:
+
+        def of(code, handler="any.thing at all", **options):
+            options = {"name": "app", "host": host, "runtime": "provided", **options}
+            return made.enter_context(coldframe.Function(handler, code, **options))
+
+        yield of
+
+
+@pytest.fixture
+def provided(function, tmp_path):
+    """Return a function that makes functions of a bootstrap's source, and of a layer's files."""
+    numbers = itertools.count(1)
+
+    def of(source, layer=None, **options):
+        place = tmp_path / str(next(numbers))
+        executable(place / "code/bootstrap", program(source))
+        for name, content in (layer or {}).items():
+            executable(place / "layer" / name, program(content))
+        return function(place / "code", layers=[place / "layer"] if layer else [], **options)
+
+    return of
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ panic is a `ColdframeError` that says that it is a defect of coldframe. Every wa
 from collections.abc import Callable
 from typing import Any, Literal, TypedDict, final, type_check_only
 
-__all__ = ["EnvironmentInfo", "Function", "Host", "Outcome", "Ticket", "build_info", "doctor", "leftovers"]
+__all__ = ["EnvironmentInfo", "Function", "Host", "Outcome", "Stream", "Ticket", "build_info", "doctor", "leftovers"]
 
 @type_check_only
 class BuildInfo(TypedDict):
@@ -93,7 +93,7 @@ class Outcome:
         """A UUID."""
     @property
     def log(self) -> str:
-        """The output, between Lambda's START, END and REPORT lines."""
+        """The output, between Lambda's INIT_START, START, END and REPORT lines."""
     @property
     def start(self) -> Literal["cold", "warm", "restored"]:
         """How the environment came to be."""
@@ -130,6 +130,21 @@ class Outcome:
     @property
     def environment_id(self) -> str:
         """Which environment it was."""
+
+@final
+class Stream:
+    """An invocation whose answer is read piece by piece; cancelled when it is dropped before its end."""
+
+    def chunk(self) -> bytes | None:
+        """Wait for the next chunk; None when there is no more.
+
+        Raises ValueError while another thread waits for one, and `concurrent.futures.CancelledError` when it was closed
+        meanwhile.
+        """
+    def outcome(self) -> Outcome | None:
+        """Return the outcome, once, when the last chunk has been returned."""
+    def close(self) -> None:
+        """Kill the environment that is at it."""
 
 @final
 class EnvironmentInfo:
@@ -191,6 +206,8 @@ class Function:
 
         The outcome comes out where there is no payload, or where `decode` raises ValueError or RecursionError.
         """
+    def stream(self, event: bytes, *, timeout_s: float | None = None, client_context: bytes | None = None) -> Stream:
+        """Return an invocation that begins when its first chunk is asked for."""
     def isolation(self) -> dict[str, str]:
         """Return every protection with what of it is in force."""
     def close(self) -> None:
@@ -234,7 +251,11 @@ class Host:
         reserved_concurrency: int | None,
         reuse: bool,
         proc: Literal["pid", "masked"],
+        mounts: list[tuple[str, str, bool]],
         noexec_tmp: bool,
+        max_code_mb: int,
+        max_zip_mb: int,
+        max_image_mb: int,
         runtime_dir: str,
     ) -> Function:
         """Check the description, read the code and the layers, and make a function."""

@@ -19,16 +19,19 @@ from coldframe._hardening import Hardening
 from coldframe._host import default_host
 from coldframe._invocation import decode_text, from_outcome
 from coldframe._options import (
+    PROVIDED,
     check_choice,
     check_env,
     check_handler,
     check_layers,
+    check_mounts,
     check_name,
     check_path,
     check_timeout,
     refuse_unfinished,
     shown,
 )
+from coldframe._stream import Stream
 from coldframe.errors import ColdframeError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -37,10 +40,11 @@ if TYPE_CHECKING:
     from coldframe import _core
     from coldframe._host import Host
     from coldframe._invocation import Invocation
+    from coldframe._options import Mount
 
 _RUNTIME = Path(__file__).with_name("_runtime")
 _NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
-_NO_MOUNTS: Mapping[str, Any] = MappingProxyType({})
+_NO_MOUNTS: Mapping[str, Mount] = MappingProxyType({})
 _DEFAULT_HARDENING = Hardening()
 
 # How many events `map` begins with, and how long it waits for the oldest one before it looks whether to take on more.
@@ -81,17 +85,20 @@ class Function:
         provisioned_concurrency: int = 0,
         snapstart: bool = False,
         reuse: bool = True,
-        mounts: Mapping[str, Any] = _NO_MOUNTS,
+        mounts: Mapping[str, Mount] = _NO_MOUNTS,
         hardening: Hardening = _DEFAULT_HARDENING,
         host: Host | None = None,
     ) -> None:
         """Make a function.
 
         Args:
-            handler: Lambda's notation, `module.function`; `pkg/mod.function` and `pkg.mod.function` both work.
+            handler: Lambda's notation, `module.function`; `pkg/mod.function` and `pkg.mod.function` both work. Any
+                text for a `runtime` of "provided", which finds it as `_HANDLER`.
             code: A directory, a single `.py` file or a `.zip`; it becomes `/var/task`.
             name: Letters, digits, hyphens and underscores; None takes the name of the code.
-            runtime: "python" for the interpreter that embeds coldframe, or the path of another CPython, 3.9 or later.
+            runtime: "python" for the interpreter that embeds coldframe, the path of another CPython, 3.9 or later, or
+                "provided" for an executable `bootstrap` at the top of the code or of a layer, which speaks Lambda's
+                Runtime API.
             memory_mb: Hard cap of the whole environment in MiB, 32 to 10,240. CPU follows it: 1,769 is one vCPU.
             timeout_s: Seconds of wall clock for one invocation, above 0 and up to 900.
             tmp_mb: Size of `/tmp` in MiB, 1 to 10,240; what is written there counts as memory.
@@ -108,7 +115,8 @@ class Function:
             provisioned_concurrency: Not in this version; see `Host.prewarm`.
             snapstart: Not in this version.
             reuse: False gives every event a fresh environment.
-            mounts: Not in this version.
+            mounts: Host directories by their places inside, `/mnt/` and a name: a path can be read, `(path, "rw")` also
+                written; what is written belongs to the directory's owner. No size here bounds that.
             hardening: The few protections that are left to choose.
             host: The host to run on; None is `default_host()`.
 
@@ -116,15 +124,13 @@ class Function:
             ConfigurationError: The function cannot exist as it is described.
             HostCapabilityError: The host lacks a protection, and `isolation` is "strict".
         """
-        refuse_unfinished(
-            runtime=runtime, snapstart=snapstart, mounts=mounts, provisioned_concurrency=provisioned_concurrency
-        )
+        refuse_unfinished(snapstart=snapstart, provisioned_concurrency=provisioned_concurrency)
         check_choice("architecture", architecture, ("x86_64", "arm64", None))
         check_choice("packages", packages, ("inherit", "none"))
         check_choice("isolation", isolation, ("strict", "available"))
         if not isinstance(hardening, Hardening):
             raise ConfigurationError(f"hardening must be a coldframe.Hardening, not {shown(hardening)}")
-        self.handler = check_handler(handler)
+        self.handler = check_handler(handler, runtime)
         self.code = check_path("code", code)
         self.name = check_name(name, self.code)
         self._runtime = runtime
@@ -143,13 +149,17 @@ class Function:
             "max_processes": max_processes,
             "log_kb": log_kb,
             "env": check_env(env),
+            "mounts": check_mounts(mounts),
             "network": network,
             "architecture": architecture,
             "isolation": isolation,
             "reserved_concurrency": reserved_concurrency,
             "reuse": reuse,
-            "proc": hardening.proc or "pid",
+            "proc": hardening.proc or ("masked" if runtime == PROVIDED else "pid"),
             "noexec_tmp": hardening.noexec_tmp,
+            "max_code_mb": hardening.max_code_mb,
+            "max_zip_mb": hardening.max_zip_mb,
+            "max_image_mb": hardening.max_image_mb,
             "runtime_dir": str(_RUNTIME),
         }
         self._closed = False
@@ -258,6 +268,21 @@ class Function:
         finally:
             for future in pending:
                 future.cancel()
+
+    def stream(
+        self,
+        event: Any = None,  # noqa: ANN401 - any JSON
+        *,
+        timeout_s: float | None = None,
+        client_context: Mapping[str, Any] | None = None,
+    ) -> Stream:
+        """Invoke the function and iterate over its answer as the handler writes it, chunk by chunk.
+
+        A handler streams by returning a generator, or another iterator, of str and bytes; what any other one returns
+        is a single chunk of JSON. At most 200 MiB come through. What `invoke` raises is raised with the first chunk.
+        """
+        timeout, context = _options(timeout_s, client_context)
+        return Stream(self._live().stream(encode_event(event), timeout_s=timeout, client_context=context))
 
     @property
     def host(self) -> Host:
@@ -375,6 +400,8 @@ class Function:
 
     def _surroundings(self, code: str, origin: str) -> dict[str, Any]:
         """Return what the function needs of the interpreter and its packages."""
+        if self._runtime == PROVIDED:
+            return {"interpreter": None, "preload": [], "preload_optional": True}
         try:
             interpreter = _interpreter.describe(self._runtime, self._spec["packages"])
             preload = _preload.resolve(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 
 from coldframe.errors import ConfigurationError
 
@@ -14,8 +14,14 @@ if TYPE_CHECKING:
     from coldframe._hardening import Hardening
     from coldframe._host import Host
 
+PROVIDED = "provided"
+"""The runtime that the code or a layer brings: an executable `bootstrap`."""
 MAX_TIMEOUT_S = 900
 """Lambda's limit for one invocation."""
+
+
+Mount: TypeAlias = "str | os.PathLike[str] | tuple[str | os.PathLike[str], Literal['rw']]"
+"""A host directory that a function may read, or read and write."""
 
 
 class FunctionOptions(TypedDict, total=False):
@@ -39,7 +45,7 @@ class FunctionOptions(TypedDict, total=False):
     provisioned_concurrency: int
     snapstart: bool
     reuse: bool
-    mounts: Mapping[str, Any]
+    mounts: Mapping[str, Mount]
     hardening: Hardening
     host: Host | None
 
@@ -65,6 +71,7 @@ _RESERVED = frozenset(
 _LONGEST = 1e9
 _LONGEST_SHOWN = 200
 _VARIABLE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_MOUNT = re.compile(r"/mnt/[a-zA-Z0-9._-]+")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -77,10 +84,14 @@ def shown(value: object) -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
-def check_handler(handler: str) -> str:
-    """Return `handler` when it is in Lambda's notation for Python, `module.function`."""
+def check_handler(handler: str, runtime: object) -> str:
+    """Return `handler` when it is in Lambda's notation for Python, `module.function`; other runtimes have their own."""
     if not isinstance(handler, str):
         raise ConfigurationError(f"handler must be a text like 'app.handler', not {shown(handler)}")
+    if runtime == PROVIDED:
+        if "\0" in handler or not _is_utf8(handler):
+            raise ConfigurationError(f"handler {shown(handler)} holds a NUL or half of a surrogate pair; remove it")
+        return handler
     module, dot, function = handler.rpartition(".")
     if not dot or not module.strip("./") or not function or any(map(str.isspace, handler)) or "\0" in handler:
         raise ConfigurationError(
@@ -144,6 +155,28 @@ def check_layers(layers: Sequence[str | os.PathLike[str]]) -> list[str]:
         raise ConfigurationError(f"layers must be a list of paths, not {shown(layers)}") from None
 
 
+def check_mounts(mounts: Mapping[str, Mount]) -> list[tuple[str, str, bool]]:
+    """Return the place inside, the path on the host, and whether it can be written to, of each of `mounts`."""
+    try:
+        given = dict(mounts)
+    except (TypeError, ValueError):
+        raise ConfigurationError(f"mounts must map places such as '/mnt/data' to paths, not {shown(mounts)}") from None
+    checked = []
+    for target, value in given.items():
+        if not isinstance(target, str) or not _MOUNT.fullmatch(target) or target in ("/mnt/.", "/mnt/.."):
+            raise ConfigurationError(
+                f"mounts[{shown(target)}]: the place inside must be /mnt/ and a name of letters, digits, hyphens, "
+                "underscores and dots, such as '/mnt/data'"
+            )
+        if isinstance(value, tuple) and (len(value), value[-1:]) != (2, ("rw",)):
+            raise ConfigurationError(
+                f"mounts[{shown(target)}]={shown(value)}: write a path, which can be read, or (path, 'rw')"
+            )
+        path, writable = (value[0], True) if isinstance(value, tuple) else (value, False)
+        checked.append((target, check_path(f"mounts[{shown(target)}]", path), writable))
+    return checked
+
+
 def check_choice(name: str, value: object, choices: tuple[str | None, ...]) -> None:
     """Refuse a `value` that is none of the `choices`."""
     if not isinstance(value, str | None) or value not in choices:
@@ -169,16 +202,10 @@ def check_timeout(timeout_s: float) -> float:
     return float(timeout_s)
 
 
-def refuse_unfinished(
-    *, runtime: object, snapstart: object, mounts: Mapping[str, Any], provisioned_concurrency: int
-) -> None:
+def refuse_unfinished(*, snapstart: object, provisioned_concurrency: int) -> None:
     """Refuse what is named by the interface but not in this version, rather than ignore it."""
-    if runtime == "provided":
-        raise ConfigurationError('runtime="provided": this version of coldframe runs Python handlers only')
     if snapstart:
         raise ConfigurationError("snapstart=True: this version of coldframe cannot do it yet; leave it out")
-    if mounts:
-        raise ConfigurationError("mounts: this version of coldframe cannot mount host directories yet; leave them out")
     if provisioned_concurrency:
         raise ConfigurationError(
             f"provisioned_concurrency={shown(provisioned_concurrency)}: this version of coldframe cannot keep "

@@ -93,7 +93,7 @@ class HandlerError(InvocationError):
 
 
 class InitError(InvocationError):
-    """The environment could not be initialised.
+    """The environment could not be initialised, twice: the second time within the invocation.
 
     `error_type` is one of Lambda's names, such as Runtime.ImportModuleError, Runtime.HandlerNotFound and
     Runtime.UserCodeSyntaxError, or the name of the exception that the handler's module raised.

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import descendants, living, until
+from conftest import SLOWNESS, descendants, living, until
 
 import coldframe
 
@@ -120,13 +120,13 @@ def handler(event, context):
 """
 
 
-def run_on(fn):
+def run_on(fn, seconds=0.5):
     """Return what a thread and a child of the function did between two of its invocations, and their processes."""
     before = fn()
     (environment,) = [one for one in fn.host.environments() if one.function == fn.name]
     processes = {environment.pid, *descendants(environment.pid)}
     assert len(processes) >= 3
-    time.sleep(0.5)  # the time that is looked at
+    time.sleep(seconds)  # the time that is looked at
     return [after - early for early, after in zip(before, fn(), strict=True)], processes
 
 
@@ -144,8 +144,8 @@ def test_a_thread_and_a_child_stand_still_while_idle_and_go_with_the_function(ma
 @pytest.mark.needs("cgroup.freeze")
 def test_without_the_freezer_they_run_on_until_the_function_goes(make, without):
     fn = make(BUSY, memory_mb=1769, host=without("freezer"), isolation="available")
-    done, processes = run_on(fn)
-    assert min(done) > 20
+    done, processes = run_on(fn, 0.5 * SLOWNESS)
+    assert min(done) > 20 / SLOWNESS
     fn.close()
     assert until(lambda: not processes & set(descendants()), 2)
 

@@ -138,7 +138,7 @@ def test_the_posture_is_that_of_root_but_for_the_user(run, delegated, place):
     assert (seen["Seccomp"].strip(), seen["NoNewPrivs"].strip()) == ("2", "1")
     assert {line.split(":", 2)[2] for line in inside["cgroup"].splitlines()} == {"/"}
     assert inside["fds"] == ["0", "1", "2", "3", "4"]
-    assert not {"home", "sys", "run", "boot", "mnt"} & set(inside["root"])
+    assert not {"home", "sys", "run", "boot"} & set(inside["root"])
     assert set(inside["proc"]) <= {"1", "2", "self", "thread-self"}
     for line in inside["mounts"].splitlines():
         assert line.partition(" - ")[0].split()[6:] == [], "it propagates"
@@ -296,6 +296,34 @@ def test_without_cgroups_what_is_available_works_and_says_what_is_missing(run, p
     missing = {name for name, what in said["isolation"].items() if what.startswith("missing")}
     assert missing == {"cgroup.memory", "cgroup.cpu", "cgroup.pids", "cgroup.freeze"}
     assert "Seccomp:\\t2" in said["seccomp"]
+
+
+def test_own_directories_can_be_mounted_and_others_read(run, delegated, place, tmp_path):
+    tmp_path.chmod(0o755)
+    for above in tmp_path.parents[: len(tmp_path.parents) - 2]:
+        above.chmod(above.stat().st_mode | 0o055)
+    (tmp_path / "file").write_text("of root")
+    said = run(
+        f"""
+        own = pathlib.Path(os.environ["HOME"], "data")
+        own.mkdir()
+        mounts = {{"/mnt/own": (own, "rw"), "/mnt/others": {str(tmp_path)!r}}}
+        with coldframe.Host() as host:
+            fn = coldframe.Function("app.handler", {str(place / "code")!r}, host=host, mounts=mounts)
+            answers = [fn("open('/mnt/own/new', 'w').write('x')"), fn("open('/mnt/others/file').read()"),
+                       fn("os.stat('/mnt/own/new').st_uid"), fn("oct(os.statvfs('/mnt/others').f_flag & 7)")]
+            try:
+                coldframe.Function("app.handler", {str(place / "code")!r}, host=host,
+                                   mounts={{"/mnt/others": ({str(tmp_path)!r}, "rw")}})
+            except coldframe.HostCapabilityError as error:
+                refused = str(error)
+        said(answers=answers, owner=own.joinpath("new").stat().st_uid, refused=refused)
+        """,
+        delegated,
+    )
+    assert said["answers"] == ["1", "'of root'", "993", "'0o7'"]  # read-only, without set-uid and devices
+    assert said["owner"] == UID
+    assert "belongs to user 0" in said["refused"]
 
 
 @pytest.mark.parametrize("with_groups", [True, False])

@@ -5,24 +5,39 @@ import re
 
 import pytest
 
+import coldframe
+
 REPORT = re.compile(
     r"REPORT RequestId: (?P<id>[0-9a-f-]{36})\t"
     r"Duration: (?P<duration>\d+\.\d\d) ms\tBilled Duration: (?P<billed>\d+) ms\t"
     r"Memory Size: (?P<size>\d+) MB\tMax Memory Used: (?P<used>\d+) MB(\tInit Duration: (?P<init>\d+\.\d\d) ms)?"
     r"(?P<status>(\tStatus: (error|timeout))?(\tError Type: [\w.]+)?)\t\n"
 )
+INIT_START = re.compile(
+    r"INIT_START Runtime Version: python:3\.\d+\.v[\w.]+\t"
+    r"Runtime Version ARN: arn:aws:lambda:us-east-1::runtime:[0-9a-f]{64}\n"
+)
+INIT_REPORT = re.compile(
+    r"INIT_REPORT Init Duration: (?P<duration>\d+\.\d\d) ms\tPhase: (?P<phase>init|invoke)\t"
+    r"Status: (?P<status>error|timeout)(\tError Type: (?P<type>[\w.]+))?\n"
+)
 LOGGED = r"\t\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\t"
 
 
 def output(invocation):
     """Return what lies between START and END, after checking the lines around it."""
-    head = f"START RequestId: {invocation.request_id} Version: $LATEST\n"
-    tail = f"END RequestId: {invocation.request_id}\n"
-    assert invocation.log.startswith(head)
-    text, end, report = invocation.log[len(head) :].rpartition(tail)
+    early, start, rest = invocation.log.partition(f"START RequestId: {invocation.request_id} Version: $LATEST\n")
+    text, end, report = rest.rpartition(f"END RequestId: {invocation.request_id}\n")
+    assert start
     assert end
     assert REPORT.fullmatch(report), report
+    assert bool(INIT_START.match(early)) == (invocation.report.start == "cold")
     return text
+
+
+def early_output(invocation):
+    """Return what lies between INIT_START and START: what the initialisation printed, and what is said of it."""
+    return INIT_START.sub("", invocation.log, count=1).partition("START RequestId: ")[0]
 
 
 def report_line(invocation):
@@ -35,7 +50,9 @@ def test_the_lines_of_a_silent_invocation_are_lambdas_to_the_byte(make):
     for invocation in (cold, warm):
         report = invocation.report
         init = "" if report.init_duration_ms is None else f"\tInit Duration: {report.init_duration_ms:.2f} ms"
-        assert invocation.log == (
+        head, log = re.fullmatch(f"({INIT_START.pattern})?(.*)", invocation.log, re.DOTALL).groups()
+        assert (head is None) == (invocation is warm)
+        assert log == (
             f"START RequestId: {invocation.request_id} Version: $LATEST\n"
             f"END RequestId: {invocation.request_id}\n"
             f"REPORT RequestId: {invocation.request_id}\tDuration: {report.duration_ms:.2f} ms\t"
@@ -80,12 +97,27 @@ def test_a_response_that_is_not_json_is_not_reported_as_too_large(make):
     assert "ResponseSizeTooLarge" not in line["status"]
 
 
-def test_a_failed_initialisation_has_its_lines_too(make):
+def test_a_failed_initialisation_has_its_lines_too_for_both_tries(make):
     invocation = make("print('starting')\nraise RuntimeError('broken')\n").invoke()
-    assert output(invocation).startswith("starting\n[ERROR] RuntimeError: broken\r")
+    assert output(invocation) == ""
     line = report_line(invocation)
-    assert "Status: error" in line["status"]
-    assert line["init"]
+    assert line["status"] == "\tStatus: error\tError Type: Runtime.Unknown"
+    assert line["init"] is None, "it was initialised within the invocation"
+    told = early_output(invocation)
+    tries = [(found["phase"], found["status"], found["type"]) for found in INIT_REPORT.finditer(told)]
+    assert tries == [("init", "error", "Runtime.Unknown"), ("invoke", "error", "Runtime.Unknown")]
+    assert len(re.findall(r"starting\n\[WARNING\]\t\S+Z\t\tLAMBDA_WARNING: Unhandled exception\. ", told)) == 2
+    assert told.count("\r\n[ERROR] RuntimeError: broken\r") == 2
+    assert INIT_REPORT.sub("", told).count("\n") == 6
+    first, second = (float(found["duration"]) for found in INIT_REPORT.finditer(told))
+    assert first == pytest.approx(invocation.report.init_duration_ms, abs=0.01)
+    assert second < invocation.report.duration_ms
+
+
+def test_a_failed_initialisation_is_told_by_the_name_of_its_error_where_that_is_lambdas(make):
+    invocation = make("import nowhere\n").invoke()
+    assert report_line(invocation)["status"] == "\tStatus: error\tError Type: Runtime.ImportModuleError"
+    assert {found["type"] for found in INIT_REPORT.finditer(invocation.log)} == {"Runtime.ImportModuleError"}
 
 
 def test_everything_that_is_written_is_there_in_order(make):
@@ -151,14 +183,22 @@ def test_logged_exceptions_come_with_their_traceback(make):
     assert text.endswith("ZeroDivisionError: division by zero\n")
 
 
-def test_what_initialisation_prints_is_in_the_first_log_only(make):
+def test_what_initialisation_prints_is_in_the_first_log_only_and_comes_before_start(make):
     fn = make(
         "import logging\nprint('at import')\nlogging.warning('logged at import')\n"
         "def handler(event, context):\n    print(event)\n"
     )
     first, second = fn.invoke("first"), fn.invoke("second")
-    assert re.fullmatch(rf"at import\n\[WARNING\]{LOGGED}\tlogged at import\nfirst\n", output(first))
-    assert output(second) == "second\n"
+    assert re.fullmatch(rf"at import\n\[WARNING\]{LOGGED}\tlogged at import\n", early_output(first))
+    assert (output(first), early_output(second), output(second)) == ("first\n", "", "second\n")
+
+
+def test_what_initialisation_prints_comes_before_start_in_every_environment(make):
+    """Events go along with the order to initialise where that is quick, but then nobody could tell the two apart."""
+    fn = make("print('at import')\ndef handler(event, context):\n    print(event)\n", reuse=False)
+    for event in range(5):
+        invocation = fn.invoke(event)
+        assert (early_output(invocation), output(invocation)) == ("at import\n", f"{event}\n")
 
 
 def test_a_handler_that_raises_leaves_the_error_block(make):
@@ -313,7 +353,7 @@ def test_lines_of_json(make):
         env={"AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": "INFO"},
     )
     invocation = fn.invoke()
-    info, error = map(json.loads, output(invocation).splitlines())
+    _, (info, error) = records(invocation)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", info.pop("timestamp"))
     assert info == {
         "level": "INFO",
@@ -330,6 +370,107 @@ def test_lines_of_json(make):
         "errorType": "ValueError",
         "requestId": invocation.request_id,
     }
+
+
+JSON = {"AWS_LAMBDA_LOG_FORMAT": "JSON"}
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+
+def records(invocation):
+    """Return the platform's records in a log of JSON, by their types, and every other line."""
+    lines = [json.loads(line) for line in invocation.log.splitlines()]
+    platform = [line for line in lines if line.get("type", "").startswith("platform.")]
+    assert all(MOMENT.fullmatch(line["time"]) for line in platform)
+    assert [line["time"] for line in platform] == sorted(line["time"] for line in platform)
+    return (
+        {line["type"].removeprefix("platform."): line["record"] for line in platform},
+        [line for line in lines if line not in platform],
+    )
+
+
+def test_in_json_the_lines_of_the_platform_are_records(make):
+    source = "import logging\nlogging.warning('early')\ndef handler(event, context):\n    logging.warning('late')\n"
+    fn = make(source + "    return 12\n", env=JSON, memory_mb=160, name="orders")
+    cold, warm = fn.invoke(), fn.invoke()
+    told, logged = records(cold)
+    assert list(told) == ["initStart", "start", "report"]
+    version = told["initStart"].pop("runtimeVersion")
+    arn = told["initStart"].pop("runtimeVersionArn")
+    assert INIT_START.fullmatch(f"INIT_START Runtime Version: {version}\tRuntime Version ARN: {arn}\n")
+    assert told["initStart"] == {
+        "initializationType": "on-demand",
+        "phase": "init",
+        "functionName": "orders",
+        "functionVersion": "$LATEST",
+        "instanceId": cold.report.environment_id,
+        "instanceMaxMemory": 160 << 20,
+    }
+    assert told["start"] == {
+        "requestId": cold.request_id,
+        "functionArn": "arn:aws:lambda:us-east-1:123456789012:function:orders",
+        "version": "$LATEST",
+    }
+    assert told["report"] == {
+        "requestId": cold.request_id,
+        "status": "success",
+        "metrics": {
+            "durationMs": pytest.approx(cold.report.duration_ms, abs=0.001),
+            "billedDurationMs": cold.report.billed_duration_ms,
+            "memorySizeMB": 160,
+            "maxMemoryUsedMB": cold.report.max_memory_mb,
+            "initDurationMs": pytest.approx(cold.report.init_duration_ms, abs=0.001),
+        },
+    }
+    assert [line["message"] for line in logged] == ["early", "late"]
+    told, _ = records(warm)
+    assert list(told) == ["start", "report"]
+    assert "initDurationMs" not in told["report"]["metrics"]
+
+
+def test_the_level_of_the_system_log_says_which_records_there_are(make):
+    source = "def handler(event, context):\n    if event:\n        raise ValueError(event)\n    return 12\n"
+    for level, good, bad in [
+        (
+            "DEBUG",
+            ["initStart", "initRuntimeDone", "initReport", "start", "runtimeDone", "report"],
+            "runtimeDone report",
+        ),
+        ("WARN", [], "runtimeDone report"),
+    ]:
+        fn = make(source, env={**JSON, "AWS_LAMBDA_SYSTEM_LOG_LEVEL": level})
+        told, _ = records(fn.invoke())
+        assert list(told) == good
+        if good:
+            assert told["runtimeDone"]["metrics"]["producedBytes"] == 2
+        told, logged = records(fn.invoke("bad"))
+        assert [kind for kind in told if kind != "start"] == bad.split()
+        assert (told["report"]["status"], told["report"]["errorType"]) == ("error", "Runtime.Unknown")
+        assert logged[0]["errorType"] == "ValueError"
+
+
+def test_a_level_that_there_is_not_is_refused(make):
+    with pytest.raises(coldframe.ConfigurationError, match="AWS_LAMBDA_SYSTEM_LOG_LEVEL"):
+        make("", env={"AWS_LAMBDA_SYSTEM_LOG_LEVEL": "LOUD"})
+
+
+def test_in_json_a_failed_initialisation_has_a_record_for_each_try(make):
+    invocation = make("import nowhere\n", env=JSON).invoke()
+    lines = [json.loads(line) for line in invocation.log.splitlines()]
+    told = [
+        (line["record"]["phase"], line["record"]["errorType"])
+        for line in lines
+        if line.get("type") == "platform.initReport"
+    ]
+    assert told == [("init", "Runtime.ImportModuleError"), ("invoke", "Runtime.ImportModuleError")]
+    assert [line["errorType"] for line in lines if line.get("level") == "ERROR"] == ["Runtime.ImportModuleError"] * 2
+    assert lines[-1]["record"]["status"] == "error"
+
+
+def test_in_json_what_is_missing_is_a_record(make):
+    fn = make("def handler(event, context):\n    print('x' * 40_000)\n    print('y')\n", env=JSON, log_kb=1)
+    invocation = fn.invoke()
+    mark = next(line for line in invocation.log.splitlines() if "platform.logsDropped" in line)
+    assert json.loads(mark)["record"]["droppedBytes"] == invocation.report.log_dropped_bytes > 0
 
 
 def test_logs_of_invocations_side_by_side_do_not_mix(make):

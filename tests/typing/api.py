@@ -34,7 +34,7 @@ everything = coldframe.Function(
     provisioned_concurrency=0,
     snapstart=False,
     reuse=False,
-    mounts={},
+    mounts={"/mnt/models": Path("models"), "/mnt/data": ("data", "rw")},
     hardening=Hardening(proc="masked", noexec_tmp=True, on_unclean="cold"),
     host=coldframe.default_host(),
 )
@@ -42,6 +42,9 @@ everything = coldframe.Function(
 assert_type(fn({"name": "Ada"}), Any)
 assert_type(fn.invoke({"name": "Ada"}, timeout_s=1, client_context={"custom": {}}), Invocation)
 assert_type(fn.map([1, 2, 3]), Generator[Invocation, None, None])
+assert_type(fn.stream({}, timeout_s=1, client_context={}), coldframe.Stream)
+assert_type(next(fn.stream()), bytes)
+assert_type(fn.stream().invocation, Invocation | None)
 assert_type(fn.isolation, Mapping[str, str])
 assert_type(fn.name, str)
 assert_type(fn.host, Host)

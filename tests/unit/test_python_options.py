@@ -13,7 +13,7 @@ from coldframe.errors import ConfigurationError
 
 @pytest.mark.parametrize("handler", ["app.handler", "pkg/mod.handler", "pkg.mod.handler", "my-app.main", "a.b.c.d"])
 def test_lambdas_notation(handler):
-    assert _options.check_handler(handler) == handler
+    assert _options.check_handler(handler, "python") == handler
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_lambdas_notation(handler):
 )
 def test_other_notations_are_refused(handler):
     with pytest.raises(ConfigurationError, match="handler"):
-        _options.check_handler(handler)
+        _options.check_handler(handler, "python")
 
 
 @pytest.mark.parametrize("path", ["", "a\0b", b"bytes", None, 5])
@@ -110,9 +110,17 @@ def test_hardening_is_checked(wrong):
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"runtime": "provided"}, 'runtime="provided"'),
         ({"snapstart": True}, "snapstart=True"),
-        ({"mounts": {"/mnt/x": "/x"}}, "mounts"),
+        ({"mounts": ["/mnt/x"]}, "mounts must map"),
+        ({"mounts": {"/mnt": "/x"}}, "the place inside must be /mnt/ and a name"),
+        ({"mounts": {"/mnt/a/b": "/x"}}, "the place inside"),
+        ({"mounts": {"/mnt/..": "/x"}}, "the place inside"),
+        ({"mounts": {"/mnt/x\n": "/x"}}, "the place inside"),
+        ({"mounts": {"/tmp/x": "/x"}}, "the place inside"),
+        ({"mounts": {1: "/x"}}, "the place inside"),
+        ({"mounts": {"/mnt/x": ("/x", "ro")}}, r"a path, which can be read, or \(path, 'rw'\)"),
+        ({"mounts": {"/mnt/x": ("/x",)}}, "a path, which can be read"),
+        ({"mounts": {"/mnt/x": 3}}, "must be a path"),
         ({"provisioned_concurrency": 1}, "prewarm"),
         ({"architecture": "riscv"}, "architecture='riscv': use 'x86_64' or 'arm64' or None"),
         ({"isolation": "none"}, "isolation='none': use 'strict' or 'available'"),

@@ -96,7 +96,7 @@ def test_invoke_with_json_prints_every_field(app):
     assert told["ok"] is True
     assert told["payload"]["event"] == 7
     assert told["error"] is None
-    assert told["log"].startswith(f"START RequestId: {told['request_id']}")
+    assert f"\nSTART RequestId: {told['request_id']}" in told["log"]
     assert told["report"].keys() == {field.name for field in dataclasses.fields(coldframe.Report)}
     assert {"ok", "payload", "error", "request_id", "log", "report"} <= told.keys()
 

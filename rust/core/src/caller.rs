@@ -2,19 +2,18 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use coldframe_sys::child::record::{Kind, Record, Section};
-use coldframe_sys::program::{self, Step};
-use coldframe_sys::spawn::{Spawn, spawn};
+use coldframe_sys::program::Step;
 use rustix::process::{getgid, getuid};
 
+use crate::assistant::Assistant;
 use crate::plan::{NODEV, NOEXEC, NOSUID, RECURSIVE_PRIVATE};
 use crate::process::namespace::{CGROUP, IPC, MOUNT, NETWORK, PID, USER, UTS};
-use crate::process::{init_program, kill, own_map, own_pidfd, packet_pair, reap, sealed};
+use crate::process::own_map;
 use crate::state::USERS;
-use crate::zygote::{failure, receive};
+use crate::zygote::failure;
 
 /// How long making namespaces may take.
 const TRIAL: Duration = Duration::from_secs(5);
@@ -89,23 +88,9 @@ fn attempt(namespaces: u64, steps: &[Step]) -> Result<(), String> {
 }
 
 fn start(namespaces: u64, steps: &[Step]) -> io::Result<[u8; Record::LEN]> {
-    let (ours, theirs) = packet_pair()?;
-    let program = sealed("probe", &program::encode_init(steps, &[], &[]))?;
-    let (supervisor, executable) = (own_pidfd()?, init_program()?);
     let map = own_map(getuid().as_raw(), getgid().as_raw());
-    let pidfd = spawn(&Spawn {
-        namespaces,
-        cgroup: None,
-        executable: executable.as_fd(),
-        fds: &[theirs.as_fd(), program.as_fd(), supervisor.as_fd()],
-        map: (namespaces & USER != 0).then_some((&map.0, &map.1)),
-    })?;
-    drop(theirs);
-    let mut said = [0; Record::LEN];
-    let heard = receive(ours.as_fd(), &mut said, TRIAL);
-    kill(pidfd.as_fd());
-    reap(pidfd.as_fd());
-    heard.map(|_| said)
+    let map = (namespaces & USER != 0).then_some((map.0.as_str(), map.1.as_str()));
+    Assistant::start(namespaces, steps, map)?.says(TRIAL)
 }
 
 #[cfg(test)]

@@ -2,27 +2,32 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use coldframe_sys::child::serve;
 use coldframe_sys::program;
-use serde_json::json;
 
 use crate::error::{Error, Result};
 use crate::host::Facts;
-use crate::plan::environment;
+use crate::launch::Launch;
+use crate::mounts::Mounts;
 use crate::plan::rootfs::{Grant, misplaced};
+use crate::plan::{MNT, environment};
+use crate::platform::{Logging, Runtime, Subject};
 use crate::random;
 use crate::spec::{Architecture, Interpreter, Spec};
-use crate::store::{Snapshot, Store};
+use crate::store::{Limits, Snapshot, Store};
+use crate::variables::{Names, description, variables};
 
 /// Which zygote an environment is forked from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ZygoteKey {
-    /// Its interpreter.
+    /// The interpreter that it is, or that its environments start.
     pub interpreter: Interpreter,
+    /// Whether it is none: its environments start programs.
+    pub native: bool,
     /// What it has imported.
     pub preload: Vec<String>,
     /// Whether installed packages are readable.
@@ -37,14 +42,16 @@ pub struct ZygoteKey {
 }
 
 impl ZygoteKey {
-    fn of(spec: &Spec) -> Result<Self> {
+    fn of(spec: &Spec, native: bool) -> Result<Self> {
+        let interpreter = spec.interpreter.clone().unwrap_or_default();
         Ok(Self {
-            interpreter: spec.interpreter.clone(),
-            preload: spec.preload.clone(),
+            directories: directories(&interpreter, spec.packages)?,
+            interpreter,
+            native,
+            preload: if native { Vec::new() } else { spec.preload.clone() },
             packages: spec.packages,
             network: spec.network,
             runtime: spec.runtime_dir.canonicalize().unwrap_or_else(|_| spec.runtime_dir.clone()),
-            directories: directories(&spec.interpreter, spec.packages)?,
         })
     }
 
@@ -86,9 +93,19 @@ pub struct Function {
     pub assign_program: Vec<u8>,
     /// What the runtime is told first.
     pub init: Vec<u8>,
+    /// What its processes are told it is called.
+    pub names: Names,
+    /// What its environments start, unless the process that was forked calls the handler.
+    pub launch: Option<Launch>,
+    /// What the platform's records say of it.
+    pub subject: Arc<Subject>,
+    /// Whether an initialisation has printed anything.
+    pub speaks_early: AtomicBool,
     /// The bytecode of the handler's module, as the runtime wanted it kept after the first import; it is as much the
     /// function's own as its code. No event had been seen then.
     pub bytecode: OnceLock<Vec<u8>>,
+    /// The host's directories that its environments have.
+    pub mounts: Mounts,
     /// The code, which stays in the store for as long as this lives.
     pub code: Snapshot,
     _layers: Option<Snapshot>,
@@ -101,10 +118,31 @@ impl Function {
     pub fn new(spec: Spec, facts: &Facts, store: &Store) -> Result<Self> {
         spec.check()?;
         let isolation = facts.grant(spec.isolation)?;
-        let code = store.code(&spec.code, Architecture::HOST)?;
-        let layers = store.layers(&spec.layers, Architecture::HOST)?;
-        let zygote = ZygoteKey::of(&spec)?;
-        let opt = layers.as_ref().map(|layers| beside_layers(&spec.interpreter, &layers.path)).transpose()?.flatten();
+        let mut limits = Limits::new(&spec.sizes);
+        let code = store.code(&spec.code, Architecture::HOST, &mut limits)?;
+        let layers = store.layers(&spec.layers, Architecture::HOST, &mut limits)?;
+        let mounts = Mounts::find(&spec.mounts, facts, store)?;
+        let names = Names::of(&spec);
+        let env = variables(&spec, &names);
+        let launch = Launch::of(&spec, &names, &env, &code.path, layers.as_ref().map(|layers| layers.path.as_path()))?;
+        if launch.is_some() && spec.network && !facts.root {
+            return Err(Error::HostCapability(format!(
+                "{:?} has network=True, and a runtime or extensions that ask Lambda's APIs on the host's loopback interface: \
+                 only where environments have users of their own can others be kept from them; run as root, or leave \
+                 network out",
+                spec.name
+            )));
+        }
+        let zygote = ZygoteKey::of(&spec, launch.is_some())?;
+        if let Some(grant) =
+            zygote.directories.iter().find(|grant| !spec.mounts.is_empty() && grant.target.starts_with(MNT))
+        {
+            return Err(Error::Configuration(format!(
+                "mounts go under {MNT}, where the interpreter lives, too ({}); use an interpreter from another place",
+                grant.target.display()
+            )));
+        }
+        let opt = layers.as_ref().map(|layers| beside_layers(&zygote.interpreter, &layers.path)).transpose()?.flatten();
         let planned = environment::Function {
             opt,
             code: code.key.clone(),
@@ -112,6 +150,7 @@ impl Function {
             tmp_mb: spec.tmp_mb,
             memory_mb: spec.memory_mb,
             max_processes: spec.max_processes,
+            mounts: spec.mounts.iter().map(|mount| (mount.target.clone(), mount.writable)).collect(),
             noexec_tmp: spec.noexec_tmp,
             proc_view: spec.proc_view,
             network: spec.network,
@@ -127,7 +166,18 @@ impl Function {
                 serve::ROOM
             )));
         }
-        let init = init_message(&spec, layers.is_some())?;
+        let init = description(&spec, &names, &env, layers.is_some())?;
+        let subject = Subject {
+            name: spec.name.clone(),
+            arn: names.arn.clone(),
+            runtime: Runtime::new(
+                &spec
+                    .interpreter
+                    .as_ref()
+                    .map_or_else(|| "provided".to_owned(), |interpreter| format!("python:{}", interpreter.version)),
+            ),
+            logging: Logging::of(&spec.env)?,
+        };
         Ok(Self {
             id: random::number(),
             zygote,
@@ -135,7 +185,12 @@ impl Function {
             assign,
             assign_program,
             init,
+            names,
+            launch,
+            subject: Arc::new(subject),
+            speaks_early: AtomicBool::new(false),
             bytecode: OnceLock::new(),
+            mounts,
             code,
             _layers: layers,
             init_ns: AtomicU64::new(0),
@@ -216,100 +271,4 @@ fn beside_layers(interpreter: &Interpreter, layers: &Path) -> Result<Option<envi
         entries.push(name);
     }
     Ok(Some(environment::Opt { prefixes, entries }))
-}
-
-/// The variables of the handler: Lambda's own and the function's (lambda.md 6), in one object with what else the
-/// runtime has to know.
-fn init_message(spec: &Spec, layers: bool) -> Result<Vec<u8>> {
-    const MOST: usize = 1 << 20;
-    let memory = spec.memory_mb.to_string();
-    let (group, stream) = (format!("/aws/lambda/{}", spec.name), format!("{}/[$LATEST]{}", today(), random::hex(32)));
-    let threads = (spec.vcpus().ceil() as u64).max(1).to_string();
-    let execution = format!("AWS_Lambda_python{}", spec.interpreter.version);
-    let mut env: BTreeMap<&str, &str> = BTreeMap::from([
-        ("_HANDLER", spec.handler.as_str()),
-        ("AWS_REGION", "us-east-1"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-        ("AWS_EXECUTION_ENV", &execution),
-        ("AWS_LAMBDA_FUNCTION_NAME", &spec.name),
-        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", &memory),
-        ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
-        ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
-        ("AWS_LAMBDA_LOG_GROUP_NAME", &group),
-        ("AWS_LAMBDA_LOG_STREAM_NAME", &stream),
-        ("LAMBDA_TASK_ROOT", "/var/task"),
-        ("LAMBDA_RUNTIME_DIR", "/var/runtime"),
-        ("TZ", ":UTC"),
-        ("LANG", "en_US.UTF-8"),
-        ("LC_CTYPE", "C.UTF-8"),
-        ("PATH", "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin"),
-        (
-            "LD_LIBRARY_PATH",
-            "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
-        ),
-        ("PYTHONPATH", "/var/runtime"),
-        ("PWD", "/var/task"),
-        ("SHLVL", "0"),
-        // Libraries that count the host's CPUs would start more threads than the quota can feed.
-        ("OMP_NUM_THREADS", &threads),
-        ("OPENBLAS_NUM_THREADS", &threads),
-        ("MKL_NUM_THREADS", &threads),
-    ]);
-    for (name, value) in &spec.env {
-        env.entry(name).or_insert(value);
-    }
-    // What Lambda does not reserve, and the region, which here nobody else could set.
-    for name in [
-        "AWS_REGION",
-        "AWS_DEFAULT_REGION",
-        "TZ",
-        "LANG",
-        "LC_CTYPE",
-        "PATH",
-        "LD_LIBRARY_PATH",
-        "PYTHONPATH",
-        "OMP_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "MKL_NUM_THREADS",
-    ] {
-        if let Some(value) = spec.env.get(name) {
-            env.insert(name, value);
-        }
-    }
-    let packages = if spec.packages { spec.interpreter.site.clone() } else { Vec::new() };
-    let message = json!({
-        "handler": spec.handler,
-        // The answer is to say how long the import took.
-        "env": env,
-        "packages": packages,
-        "layers": layers,
-        "function_name": spec.name,
-        "function_version": "$LATEST",
-        "memory_limit_in_mb": memory,
-        "log_group_name": group,
-        "log_stream_name": stream,
-        "invoked_function_arn": format!("arn:aws:lambda:us-east-1:123456789012:function:{}", spec.name),
-    });
-    let bytes = message.to_string().into_bytes();
-    if bytes.len() > MOST {
-        return Err(Error::Configuration(format!("env is {} bytes; keep it below {MOST}", bytes.len())));
-    }
-    Ok(bytes)
-}
-
-/// The date, as log streams are named after it: YYYY/MM/DD.
-fn today() -> String {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let days = (since.as_secs() / 86_400) as i64;
-    // Days to a civil date in the Gregorian calendar, by eras of 400 years.
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_shifted + 2) / 5 + 1;
-    let month = if month_shifted < 10 { month_shifted + 3 } else { month_shifted - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}/{month:02}/{day:02}")
 }

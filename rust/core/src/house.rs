@@ -1,5 +1,6 @@
 //! What this process has on this host: what the host gives, and what is ours on its disk and in its cgroups.
 
+use crate::api::Server;
 use crate::cgroup::Groups;
 use crate::error::Result;
 use crate::host::Facts;
@@ -17,6 +18,8 @@ pub struct House {
     pub store: Store,
     /// Our cgroups.
     pub groups: Groups,
+    /// Who answers runtimes and extensions that are programs.
+    pub api: Server,
 }
 
 impl House {
@@ -29,7 +32,7 @@ impl House {
         let noted = state.note_cgroups(&planned);
         match noted.and_then(|()| Groups::new(&facts.cgroups, state.name())) {
             Ok(groups) => {
-                let house = Self { store: Store::new(state.store()), facts, state, groups };
+                let house = Self { store: Store::new(state.store()), facts, state, groups, api: Server::new() };
                 let admitted = house.zygote_user().map_or(Ok(()), |user| house.groups.admit(user));
                 if let Err(e) = admitted {
                     house.clear();

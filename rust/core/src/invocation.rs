@@ -3,17 +3,18 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use crate::cgroup::Usage;
-use crate::environment::{Cause, Environment, Event, Reply, last_words};
+use crate::environment::{Cause, Environment, Event, Listening, Reply};
 use crate::error::{Error, Result};
 use crate::function::Function;
-use crate::pool::Core;
+use crate::platform::Phase;
 use crate::pool::make::{INIT_TIMEOUT, Made, Need, Served};
+use crate::pool::{Core, Permit};
 use crate::process;
 use crate::random;
-use crate::report::{self, Outcome, Report, Start, Verdict};
+use crate::report::{Initialisation, Outcome, Verdict};
+use crate::serving::{Serving, failed, stillborn};
 use crate::spec::MAX_PAYLOAD;
-use crate::wire::Kind;
+use crate::streaming::Going;
 
 /// What goes with one event.
 pub struct Call<'a> {
@@ -29,8 +30,24 @@ pub struct Call<'a> {
     pub wait: bool,
     /// Whether somebody will look at the report also when all is well.
     pub reported: bool,
+    /// Whether the answer may come in chunks.
+    pub streamed: bool,
     /// Asked whenever a signal came: whether to give up.
     pub interrupted: &'a dyn Fn() -> bool,
+}
+
+/// What came of an event so far.
+enum Progress {
+    Over(Outcome),
+    Going(Serving, Listening, Vec<u8>),
+}
+
+/// The same, as whoever waits for chunks has it.
+pub(crate) enum Answer {
+    /// All of it is here.
+    Over(Outcome),
+    /// A chunk is, and more to come.
+    Going(Going),
 }
 
 /// Set in a deadline that is counted from the moment at which the environment is ready.
@@ -75,7 +92,7 @@ impl Ticket {
     }
 
     /// The invocation is over: a late cancellation must not hit whoever has the environment next.
-    fn release(&self) {
+    pub(crate) fn release(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).environment = Weak::new();
     }
 }
@@ -83,6 +100,14 @@ impl Ticket {
 impl Core {
     /// Runs one event. What went wrong inside is an outcome; what the caller got wrong is an error.
     pub fn invoke(self: &Arc<Self>, function: &Arc<Function>, call: &Call<'_>) -> Result<Outcome> {
+        match self.answer(function, &Call { streamed: false, ..*call })? {
+            Answer::Over(outcome) => Ok(outcome),
+            Answer::Going(_) => unreachable!("only a streamed answer comes in chunks"),
+        }
+    }
+
+    /// The same, up to the first chunk of an answer that comes in chunks.
+    pub(crate) fn answer(self: &Arc<Self>, function: &Arc<Function>, call: &Call<'_>) -> Result<Answer> {
         if call.event.len() > MAX_PAYLOAD {
             return Err(Error::Payload(format!(
                 "the event is {} bytes and may be {MAX_PAYLOAD}; pass large data in a file or in parts",
@@ -95,8 +120,18 @@ impl Core {
         }
         let begun = Instant::now();
         let permit = self.admit(function, call.wait, call.interrupted)?;
-        let outcome = self.run(function, call, timeout, begun);
-        call.ticket.release();
+        match self.run(function, call, timeout, begun) {
+            Ok(Progress::Going(serving, listening, chunk)) => {
+                Ok(Answer::Going(Going::new(serving, listening, chunk, permit)))
+            }
+            Ok(Progress::Over(outcome)) => self.over(call.ticket, permit, Ok(outcome)).map(Answer::Over),
+            Err(e) => self.over(call.ticket, permit, Err(e)).map(Answer::Over),
+        }
+    }
+
+    /// An invocation has ended.
+    pub(crate) fn over(&self, ticket: &Ticket, permit: Permit, outcome: Result<Outcome>) -> Result<Outcome> {
+        ticket.release();
         drop(permit);
         // What a host that has failed did to it is nothing that the handler did.
         if !matches!(&outcome, Ok(Outcome { verdict: Verdict::Ok(_) | Verdict::Handler(_), .. })) && !self.is_closed() {
@@ -111,7 +146,7 @@ impl Core {
         call: &Call<'_>,
         timeout: Duration,
         begun: Instant,
-    ) -> Result<Outcome> {
+    ) -> Result<Progress> {
         let (request, token) = random::uuid_and_number();
         // An idle environment may have died, or have something to say that nobody asked for: then the next one, and in
         // the end a new one.
@@ -121,27 +156,39 @@ impl Core {
                 return Err(Error::Cancelled);
             }
             environment.note(|phases| phases.queue = Some(begun.elapsed()));
-            let served = Served { environment, init: None, begun: None };
-            if let Some(outcome) = self.serve(&served, call, &request, token, timeout)? {
+            let served = Served { environment, begun: None, initialisations: Vec::new() };
+            if let Some(outcome) = self.serve(served, call, &request, token, timeout, None)? {
                 return Ok(outcome);
             }
         }
         let queue = Some(begun.elapsed());
         let head = call.head(&request, AFTER_READY | timeout.as_nanos() as u64);
         let event = Event { token, timeout, parts: [&head[..], call.client_context, call.event] };
-        let need = Need { event: Some(&event), ticket: call.ticket, wait: call.wait, interrupted: call.interrupted };
+        let need = Need {
+            // One whose answer may come in chunks goes alone.
+            event: (!call.streamed).then_some(&event),
+            deadline: None,
+            ticket: call.ticket,
+            wait: call.wait,
+            interrupted: call.interrupted,
+        };
         // One that dies before it has seen the event is replaced, once.
         for _ in 0..2 {
             match self.make(function, &need)? {
-                Made::Ready(served) => {
+                Made::Ready(mut served) => {
                     served.environment.note(|phases| phases.queue = queue);
-                    if let Some(outcome) = self.serve(&served, call, &request, token, timeout)? {
+                    served.take_early_output();
+                    if let Some(outcome) = self.serve(served, call, &request, token, timeout, None)? {
                         return Ok(outcome);
                     }
                 }
-                Made::Failed(environment, reply, init) => {
-                    environment.note(|phases| phases.queue = queue);
-                    return Ok(stillborn(&environment, reply, init, &request, timeout));
+                Made::Failed(environment, reply, took) => {
+                    let first = failed(&environment, reply, Phase::Init, took, timeout);
+                    if !self.serves(function) {
+                        environment.note(|phases| phases.queue = queue);
+                        return Ok(Progress::Over(stillborn(&environment, &request, Duration::ZERO, vec![first])));
+                    }
+                    return self.initialise_again(function, call, &request, token, timeout, first, queue);
                 }
             }
         }
@@ -149,72 +196,88 @@ impl Core {
         Err(Error::kernel("starting", "an invocation in a new environment", source))
     }
 
-    /// `None`: the environment was not in a state to serve, and has not seen the event.
-    fn serve(
+    /// An initialisation that failed is tried again, in another environment: within the invocation, whose timeout has begun.
+    #[expect(clippy::too_many_arguments, reason = "an invocation, and what became of it so far")]
+    fn initialise_again(
         self: &Arc<Self>,
-        served: &Served,
+        function: &Arc<Function>,
         call: &Call<'_>,
         request: &str,
         token: u64,
         timeout: Duration,
-    ) -> Result<Option<Outcome>> {
-        let environment = &served.environment;
-        if call.reported {
-            environment.catch_up();
+        first: Initialisation,
+        queue: Option<Duration>,
+    ) -> Result<Progress> {
+        let begun = Instant::now();
+        let deadline = Some(begun + timeout);
+        let need = Need { event: None, deadline, ticket: call.ticket, wait: call.wait, interrupted: call.interrupted };
+        match self.make(function, &need)? {
+            Made::Ready(mut served) => {
+                served.environment.note(|phases| phases.queue = queue);
+                served.take_early_output();
+                served.initialisations.insert(0, first);
+                self.serve(served, call, request, token, timeout, Some(begun))?.ok_or_else(|| {
+                    let source = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+                    Error::kernel("starting", "an invocation in a new environment", source)
+                })
+            }
+            Made::Failed(environment, reply, took) => {
+                environment.note(|phases| phases.queue = queue);
+                let second = failed(&environment, reply, Phase::Invoke, took, timeout);
+                Ok(Progress::Over(stillborn(&environment, request, begun.elapsed(), vec![first, second])))
+            }
         }
-        let begun = served.begun.unwrap_or_else(Instant::now);
-        let deadline = self.supervisor().keep(environment, begun + timeout);
-        let quota = environment.unlimited_for().map(|time| self.supervisor().settle(environment, begun + time));
-        let head = call.head(request, process::monotonic_ns() + timeout.as_nanos() as u64);
+    }
+
+    /// `None`: the environment was not in a state to serve, and has not seen the event. `since`: when the invocation's time
+    /// began, if the environment was initialised within it.
+    fn serve(
+        self: &Arc<Self>,
+        served: Served,
+        call: &Call<'_>,
+        request: &str,
+        token: u64,
+        timeout: Duration,
+        since: Option<Instant>,
+    ) -> Result<Option<Progress>> {
+        let serving = Serving::begin(self, served, call, request, timeout, since);
+        let head = call.head(request, process::monotonic_ns() + serving.left().as_nanos() as u64);
         let event = Event { token, timeout, parts: [&head[..], call.client_context, call.event] };
-        let backstop = begun + timeout + Duration::from_secs(5);
-        let reply = environment.invoke(&event, backstop, call.reported, call.interrupted);
-        let duration = begun.elapsed();
-        environment.note(|phases| phases.invoke = Some(duration.saturating_sub(phases.thaw.unwrap_or_default())));
-        let in_time = self.supervisor().met(&deadline);
-        if let Some(quota) = quota {
-            self.supervisor().met(&quota);
-            environment.was_busy(duration);
+        let (environment, backstop) = (serving.environment(), serving.backstop());
+        if !call.streamed {
+            let reply = environment.invoke(&event, backstop, call.reported, call.interrupted);
+            return Ok(serving.finish(self, call.ticket, reply)?.map(Progress::Over));
         }
-        let reply = match reply {
-            Ok(reply) => reply,
-            Err(e) => {
-                environment.kill(Cause::Retired);
-                return Err(e);
-            }
-        };
-        if matches!(reply, Reply::Ended(_))
-            && let Some(e) = environment.setup_failure()
-        {
-            environment.kill(Cause::Retired);
-            return Err(e);
+        match environment.stream(&event, backstop, call.interrupted) {
+            Ok((Reply::Chunk(chunk), listening)) => Ok(Some(Progress::Going(serving, listening, chunk))),
+            reply => Ok(serving.finish(self, call.ticket, reply.map(|(reply, _)| reply))?.map(Progress::Over)),
         }
-        let verdict = match judge(environment, reply, in_time, timeout) {
-            Judged::Verdict(verdict) => verdict,
-            Judged::Unserved => {
-                environment.kill(Cause::Retired);
-                return Ok(None);
+    }
+
+    /// Takes an environment back after its answer. A runtime that is a program has to ask for the next event first, and so
+    /// have its extensions: most do at once, and whoever takes longer keeps no caller waiting. Its deadline still counts.
+    pub(crate) fn see_off(self: &Arc<Self>, environment: &Arc<Environment>, until: Instant) {
+        const AT_ONCE: Duration = Duration::from_millis(1);
+        if environment.comes_to_rest(Instant::now() + AT_ONCE) {
+            return self.give_back(environment);
+        }
+        if !environment.usable() {
+            return;
+        }
+        let (core, waiting) = (Arc::clone(self), Arc::clone(environment));
+        self.finishing(environment, 1);
+        let finish = move || {
+            if waiting.comes_to_rest(until) {
+                core.give_back(&waiting);
+            } else if waiting.usable() {
+                waiting.kill(Cause::Timeout);
             }
-            Judged::Cancelled => {
-                environment.kill(Cause::Cancelled);
-                return Err(Error::Cancelled);
-            }
+            core.finishing(&waiting, -1);
         };
-        let keep = matches!(verdict, Verdict::Ok(_) | Verdict::Handler(_) | Verdict::Payload(_));
-        if !keep {
+        if std::thread::Builder::new().name("coldframe-finish".into()).spawn(finish).is_err() {
+            self.finishing(environment, -1);
             environment.kill(Cause::Retired);
         }
-        let usage = match verdict {
-            Verdict::Ok(_) if !call.reported => environment.usage_after(duration),
-            _ => environment.usage(),
-        };
-        let outcome = sum_up(environment, usage, verdict, request, duration, served.init);
-        if keep {
-            // Before anybody else can have it. Cancelled until now, it is killed and not kept.
-            call.ticket.release();
-            self.give_back(environment);
-        }
-        Ok(Some(outcome))
     }
 
     /// Makes environments ahead of need: they are initialised and idle afterwards.
@@ -224,16 +287,16 @@ impl Core {
         count: usize,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<()> {
-        let need = Need { event: None, ticket: &Ticket::default(), wait: false, interrupted };
+        let need = Need { event: None, deadline: None, ticket: &Ticket::default(), wait: false, interrupted };
         let mut ready = Vec::with_capacity(count);
         let result = (0..count).try_for_each(|_| match self.make(function, &need)? {
             Made::Ready(served) => {
                 ready.push(served.environment);
                 Ok(())
             }
-            Made::Failed(environment, reply, init) => {
-                let outcome = stillborn(&environment, reply, init, "", INIT_TIMEOUT);
-                let error = outcome.verdict.error("").unwrap_or_default();
+            Made::Failed(environment, reply, took) => {
+                let failure = failed(&environment, reply, Phase::Init, took, INIT_TIMEOUT).failure;
+                let error = failure.and_then(|verdict| verdict.error("")).unwrap_or_default();
                 Err(Error::Configuration(format!(
                     "{:?} could not be initialised: {}",
                     function.spec.name,
@@ -248,86 +311,4 @@ impl Core {
         }
         result
     }
-}
-
-enum Judged {
-    Verdict(Verdict),
-    Unserved,
-    Cancelled,
-}
-
-fn judge(environment: &Environment, reply: Reply, in_time: bool, timeout: Duration) -> Judged {
-    if !in_time || environment.cause() == Cause::Timeout {
-        return Judged::Verdict(Verdict::Timeout(timeout));
-    }
-    match environment.cause() {
-        Cause::Cancelled => return Judged::Cancelled,
-        Cause::Memory => return Judged::Verdict(Verdict::Memory),
-        _ => {}
-    }
-    Judged::Verdict(match reply {
-        Reply::Answer(Kind::Response, body) => Verdict::Ok(body),
-        Reply::Answer(Kind::Error, body) if is_payload_error(&body) => Verdict::Payload(body),
-        Reply::Answer(Kind::Error, body) => Verdict::Handler(body),
-        Reply::Unready => return Judged::Unserved,
-        Reply::Answer(..) | Reply::Rubbish(_) => Verdict::Exit(
-            "Runtime exited with error: it wrote something to its control channel that is no answer".into(),
-        ),
-        Reply::Ended(_) if environment.out_of_memory() => Verdict::Memory,
-        Reply::Ended(status) => Verdict::Exit(last_words(status)),
-        Reply::Interrupted => return Judged::Cancelled,
-    })
-}
-
-fn is_payload_error(error: &[u8]) -> bool {
-    ["Function.ResponseSizeTooLarge", "Runtime.MarshalError"].into_iter().any(|kind| report::is_of_kind(error, kind))
-}
-
-/// The outcome of an environment whose function could not be initialised.
-fn stillborn(
-    environment: &Arc<Environment>,
-    reply: Reply,
-    init: Duration,
-    request: &str,
-    timeout: Duration,
-) -> Outcome {
-    let verdict = match reply {
-        // One that has its event has that event's time, too.
-        _ if environment.cause() == Cause::Timeout && environment.has_event() => Verdict::Timeout(timeout),
-        _ if environment.cause() == Cause::Timeout => Verdict::Timeout(INIT_TIMEOUT),
-        _ if environment.out_of_memory() => Verdict::Memory,
-        Reply::Answer(Kind::InitError, body) => Verdict::Init(body),
-        Reply::Ended(status) => Verdict::Exit(last_words(status)),
-        // It was ready, and was ended at that moment: its host or its function was closed.
-        Reply::Answer(Kind::Ready, _) if environment.cause() == Cause::Retired => Verdict::Exit(last_words(None)),
-        _ => Verdict::Exit(
-            "Runtime exited with error: it wrote something to its control channel that is no answer".into(),
-        ),
-    };
-    sum_up(environment, environment.usage(), verdict, request, Duration::ZERO, Some(init))
-}
-
-fn sum_up(
-    environment: &Arc<Environment>,
-    Usage { cpu, throttled, peak }: Usage,
-    verdict: Verdict,
-    request: &str,
-    duration: Duration,
-    init: Option<Duration>,
-) -> Outcome {
-    let (output, log_dropped) = environment.output();
-    let memory_mb = environment.function().spec.memory_mb;
-    let report = Report {
-        start: if init.is_some() { Start::Cold } else { Start::Warm },
-        duration,
-        init,
-        memory_mb,
-        max_memory: if verdict == Verdict::Memory { memory_mb << 20 } else { peak },
-        cpu,
-        throttled,
-        log_dropped,
-        phases: environment.phases(),
-        environment: environment.id().to_owned(),
-    };
-    Outcome { verdict, request_id: request.to_owned(), output, report }
 }

@@ -4,18 +4,22 @@
 //! function, [`host::Facts`] what this machine gives, [`plan`] what the far side of a fork is to do about both, and
 //! [`seccomp`], [`landlock`] and [`cgroup`] what holds it. [`nursery`], [`zygote`], [`seat`], [`stock`] and
 //! [`environment`] are the processes, [`supervisor`] and [`keeper`] the threads that watch them and make them ahead,
-//! [`reclaim`] what those give back that nobody needs for a while, [`wire`] and [`api`] what is said between them,
-//! [`patience`] how an answer is waited for, [`report`] and [`phases`] what comes of it.
+//! [`reclaim`] what those give back that nobody needs for a while,
+//! [`wire`] and [`api`] what is said between them, [`patience`] how an answer is waited for, [`report`], [`platform`] and
+//! [`phases`] what comes of it.
 #![forbid(unsafe_code)]
 
 pub mod alarm;
 pub mod api;
+pub mod assistant;
+pub mod calendar;
 pub mod caller;
 pub mod cgroup;
 pub mod defect;
 pub mod environment;
 pub mod error;
 pub mod eviction;
+pub mod frames;
 pub mod function;
 pub mod host;
 pub mod house;
@@ -23,11 +27,14 @@ pub mod idle;
 pub mod invocation;
 pub mod keeper;
 pub mod landlock;
+pub mod launch;
 pub mod log;
+pub mod mounts;
 pub mod nursery;
 pub mod patience;
 pub mod phases;
 pub mod plan;
+pub mod platform;
 pub mod pool;
 pub mod posture;
 pub mod process;
@@ -36,13 +43,16 @@ pub mod reclaim;
 pub mod report;
 pub mod seat;
 pub mod seccomp;
+mod serving;
 pub mod spec;
 pub mod state;
 pub mod stock;
 pub mod store;
+pub mod streaming;
 pub mod supervisor;
 pub mod trouble;
 pub mod untold;
+pub mod variables;
 pub mod wire;
 pub mod zygote;
 

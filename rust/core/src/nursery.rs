@@ -12,7 +12,7 @@ use crate::house::House;
 use crate::plan;
 use crate::plan::environment::{Birth, Identity};
 use crate::plan::rootfs::{Grant, Root};
-use crate::plan::zygote::library;
+use crate::plan::zygote::{Program, library};
 use crate::posture::Wall;
 use crate::process::name_within;
 use crate::untold::Untold;
@@ -167,36 +167,34 @@ impl Nursery {
         let runtime = house.store.grant(&key.runtime)?;
         let shown: Vec<_> = extra.iter().map(|grant| grant.target.clone()).collect();
         let root = Root::of_host(house.state.scaffold(), house.state.store(), runtime, extra, key.network, posture);
-        let root = root.without(key.hidden());
-        let (library, control) = library();
-        let mut path = interpreter.stdlib.clone();
-        if key.packages {
-            path.extend(interpreter.site.iter().cloned());
-        }
-        let config = serde_json::json!({"sys_path": path, "preload": key.preload, "library": library, "control": control, "renew": posture.has(Wall::Random)});
-        let user = house.zygote_user();
-        let plan = plan::zygote::Zygote {
-            root: &root,
-            executable: &interpreter.executable,
-            config: config.to_string(),
-            user,
-            network: key.network,
-            posture,
+        let root = if key.native { root.with_jdks() } else { root }.without(key.hidden());
+        let program = if key.native {
+            Program::Native
+        } else {
+            let (library, control) = library();
+            let mut path = interpreter.stdlib.clone();
+            if key.packages {
+                path.extend(interpreter.site.iter().cloned());
+            }
+            let config = serde_json::json!({
+                "sys_path": path,
+                "preload": key.preload,
+                "library": library,
+                "control": control,
+                "renew": posture.has(Wall::Random),
+            });
+            Program::Interpreter { executable: &interpreter.executable, config: config.to_string() }
         };
+        let user = house.zygote_user();
+        let plan = plan::zygote::Zygote { root: &root, program, user, network: key.network, posture };
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let cgroup = house.groups.create(&format!("z{number}"), user)?;
         let (uid, gid) = (house.facts.uid, house.facts.gid);
         let identity =
             if house.facts.root { Identity::Slot } else { Identity::Callers(name_within(uid), name_within(gid)) };
         let again = plan::rootfs::aliases(&shown);
-        let birth = Birth::new(
-            identity,
-            cgroup.doors()?.len(),
-            key.network,
-            house.facts.landlock,
-            &again,
-            &house.facts.posture,
-        );
+        let birth =
+            Birth::new(identity, cgroup.doors()?.len(), key.network, house.facts.landlock, &again, key.native, posture);
         Zygote::launch(&plan, birth, &self.programs, cgroup.clone(), (uid, gid)).inspect_err(|_| {
             let _ = cgroup.remove_within(Duration::from_secs(1));
         })

@@ -1,7 +1,7 @@
 //! The walls that every host can build, one by one: what each is, and what a plan is without it.
 //!
 //! A plan is made whole. For a test that is to see what a wall holds, `COLDFRAME_PRETEND` takes some of them away, and
-//! [`Posture::without`] leaves out, or weakens, the steps that build them.
+//! [`Posture::plan`] leaves out, or weakens, the steps that build them.
 
 use std::collections::BTreeSet;
 
@@ -193,8 +193,13 @@ fn without(wall: Wall, step: Step) -> Option<Step> {
 /// A mount that lacks what the wall gives it.
 fn weaken(wall: Wall, step: Step) -> Step {
     match (step, wall) {
-        (mut step @ (Step::Bind { .. } | Step::Grant { .. }), Wall::ReadOnly | Wall::NoSetUid) => {
-            if let Step::Bind { attributes, .. } | Step::Grant { attributes, .. } = &mut step {
+        (
+            mut step @ (Step::Bind { .. } | Step::Grant { .. } | Step::Attach { .. }),
+            Wall::ReadOnly | Wall::NoSetUid,
+        ) => {
+            if let Step::Bind { attributes, .. } | Step::Grant { attributes, .. } | Step::Attach { attributes, .. } =
+                &mut step
+            {
                 *attributes &= if wall == Wall::ReadOnly { !RDONLY } else { !NOSUID };
             }
             step
@@ -224,7 +229,7 @@ mod tests {
 
     /// Everything that an environment's process and its seat go through.
     fn whole() -> Vec<Step> {
-        let birth = Birth::new(Identity::Callers(1000, 1000), 0, false, Some(7), &[], &Posture::default());
+        let birth = Birth::new(Identity::Callers(1000, 1000), 0, false, Some(7), &[], false, &Posture::default());
         let assigned = assign(&function(), Some(7), Some(Architecture::X86_64), &Posture::default());
         birth.seat.into_iter().chain(birth.park).chain(assigned).collect()
     }

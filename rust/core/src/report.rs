@@ -1,11 +1,12 @@
 //! The one result of an invocation, and the lines that Lambda writes around its log.
 
-use std::fmt::Write as _;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::phases::Phases;
+use crate::platform::{self, Initialization, Metrics, Phase, Record, Status, Subject};
 
 /// What came of an invocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,15 @@ pub enum Verdict {
     Memory,
     /// The process ended, or was killed: how.
     Exit(String),
+    /// The platform itself says why there is no answer.
+    Platform {
+        /// The error's type.
+        kind: String,
+        /// What happened.
+        what: String,
+        /// Whether that was before the first event.
+        init: bool,
+    },
 }
 
 /// How an environment came to serve an event.
@@ -60,6 +70,27 @@ pub struct Report {
     pub environment: String,
 }
 
+/// An initialisation that came before an invocation.
+#[derive(Clone, Debug)]
+pub struct Initialisation {
+    /// When.
+    pub phase: Phase,
+    /// How long it took.
+    pub took: Duration,
+    /// Why it failed, if it did.
+    pub failure: Option<Verdict>,
+    /// What was printed.
+    pub output: String,
+    /// Bytes of output that were not kept.
+    pub dropped: u64,
+}
+
+impl Initialisation {
+    fn status(&self) -> Status {
+        self.failure.as_ref().map_or(Status::Success, Verdict::status)
+    }
+}
+
 /// An invocation's result.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -67,16 +98,80 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// Its id.
     pub request_id: String,
+    /// How a new environment was initialised for it; a second time in another one if that failed.
+    pub initialisations: Vec<Initialisation>,
+    /// How many bytes of the result went out as chunks.
+    pub streamed: u64,
     /// What was printed.
     pub output: String,
     /// What it took.
     pub report: Report,
+    /// When it was over.
+    pub ended: SystemTime,
+    /// Of which function.
+    pub subject: Arc<Subject>,
 }
 
 impl Outcome {
     /// The output, with Lambda's lines around it. Put together on demand: many look at the result alone.
     pub fn log(&self) -> String {
-        lines(&self.request_id, &self.output, &self.verdict, &self.report)
+        let (subject, report) = (&self.subject, &self.report);
+        let mut log = String::new();
+        let write = |log: &mut String, record: &Record, time| subject.logging.write(log, record, time);
+        let early = self.initialisations.iter().filter(|init| init.phase == Phase::Init);
+        let passed = report.duration + early.map(|init| init.took).sum::<Duration>();
+        let mut now = self.ended.checked_sub(passed).unwrap_or(self.ended);
+        if !self.initialisations.is_empty() {
+            let start = Record::InitStart {
+                initialization: Initialization::OnDemand,
+                phase: Phase::Init,
+                runtime: subject.runtime.clone(),
+                function: subject.name.clone(),
+                instance: report.environment.clone(),
+                memory_mb: report.memory_mb,
+            };
+            write(&mut log, &start, now);
+        }
+        for init in &self.initialisations {
+            add_output(&mut log, &init.output);
+            now += init.took;
+            let (phase, initialization, duration) = (init.phase, Initialization::OnDemand, init.took);
+            write(&mut log, &Record::InitRuntimeDone { initialization, phase, status: init.status() }, now);
+            write(&mut log, &Record::InitReport { initialization, phase, status: init.status(), duration }, now);
+        }
+        let (id, status, duration) = (|| self.request_id.clone(), self.verdict.status(), report.duration);
+        let start = Record::Start { request_id: id(), arn: subject.arn.clone(), trace_id: String::new() };
+        write(&mut log, &start, now);
+        add_output(&mut log, &self.output);
+        let produced_bytes = match &self.verdict {
+            Verdict::Ok(body) | Verdict::Handler(body) | Verdict::Payload(body) => body.len() as u64,
+            _ => 0,
+        } + self.streamed;
+        let (trace_id, done) = (String::new(), status.clone());
+        let done = Record::RuntimeDone { request_id: id(), status: done, duration, produced_bytes, trace_id };
+        write(&mut log, &done, self.ended);
+        write(&mut log, &Record::End { request_id: id() }, self.ended);
+        // One that was initialised within the invocation has no time of its own for that.
+        let init = self.initialisations.first().filter(|init| init.failure.is_none()).map(|init| init.took);
+        let metrics = Metrics {
+            duration,
+            billed_ms: report.billed_ms(),
+            memory_mb: report.memory_mb,
+            max_memory_mb: report.max_memory_mb(),
+            init,
+            restore: None,
+        };
+        let trace_id = String::new();
+        write(&mut log, &Record::Report { request_id: id(), status, metrics, trace_id }, self.ended);
+        log
+    }
+}
+
+/// Adds what was printed, up to the end of a line.
+fn add_output(log: &mut String, output: &str) {
+    log.push_str(output);
+    if !output.is_empty() && !output.ends_with('\n') {
+        log.push('\n');
     }
 }
 
@@ -95,12 +190,10 @@ impl Report {
 impl Verdict {
     /// Lambda's error JSON; `None` if all is well.
     pub fn error(&self, request_id: &str) -> Option<Vec<u8>> {
+        // In this order, which a JSON object of serde's would not keep.
         let made = |kind: &str, what: String| {
-            Some(
-                json!({"errorType": kind, "errorMessage": format!("RequestId: {request_id} Error: {what}")})
-                    .to_string()
-                    .into_bytes(),
-            )
+            let message = json!(format!("RequestId: {request_id} Error: {what}"));
+            Some(format!(r#"{{"errorType":"{kind}","errorMessage":{message}}}"#).into_bytes())
         };
         match self {
             Self::Ok(_) => None,
@@ -110,23 +203,34 @@ impl Verdict {
             }
             Self::Memory => made("Runtime.OutOfMemory", "Runtime exited with error: signal: killed".into()),
             Self::Exit(how) => made("Runtime.ExitError", how.clone()),
+            Self::Platform { kind, what, .. } => made(kind, what.clone()),
         }
     }
 
-    /// What the REPORT line says of it.
-    fn status(&self) -> &'static str {
+    /// What the platform's lines say of it.
+    pub fn status(&self) -> Status {
         match self {
-            Self::Timeout(_) => "\tStatus: timeout",
-            Self::Memory => "\tStatus: error\tError Type: Runtime.OutOfMemory",
-            Self::Exit(_) => "\tStatus: error\tError Type: Runtime.ExitError",
-            Self::Init(_) => "\tStatus: error\tError Type: Runtime.Unknown",
-            Self::Payload(error) if is_of_kind(error, "Function.ResponseSizeTooLarge") => {
-                "\tStatus: error\tError Type: Function.ResponseSizeTooLarge"
-            }
-            // A handler's own exception, and a result that is no JSON, are results like any other to the platform.
-            Self::Ok(_) | Self::Handler(_) | Self::Payload(_) => "",
+            Self::Ok(_) => Status::Success,
+            Self::Timeout(_) => Status::Timeout,
+            Self::Memory => Status::Error("Runtime.OutOfMemory".into()),
+            Self::Exit(_) => Status::Error("Runtime.ExitError".into()),
+            Self::Init(error) => Status::Error(error_type(error)),
+            Self::Platform { kind, .. } => Status::Error(kind.clone()),
+            Self::Payload(error) if is_of_kind(error, TOO_LARGE) => Status::Error(TOO_LARGE.into()),
+            Self::Payload(_) => Status::Answered("Runtime.MarshalError".into()),
+            // Lambda's own runtime names no type to the platform, which knows it from the answer's body no more than we.
+            Self::Handler(_) => Status::Answered(platform::error_type("")),
         }
     }
+}
+
+/// The type of the error of an answer that is too large.
+pub const TOO_LARGE: &str = "Function.ResponseSizeTooLarge";
+
+/// The type of an error JSON that the runtime wrote, if it is one of Lambda's.
+fn error_type(error: &[u8]) -> String {
+    let value: Option<Value> = serde_json::from_slice(error).ok();
+    platform::error_type(value.as_ref().and_then(|value| value["errorType"].as_str()).unwrap_or_default())
 }
 
 /// Whether an error JSON that the runtime wrote is of this kind. Its keys come in the runtime's order, so that a look at
@@ -167,32 +271,10 @@ pub fn ended(status: i32) -> String {
     }
 }
 
-/// The invocation's log: START, the output, END and REPORT (Lambda's text format: fields separated by tabs).
-fn lines(request_id: &str, output: &str, verdict: &Verdict, report: &Report) -> String {
-    let mut log = format!("START RequestId: {request_id} Version: $LATEST\n{output}");
-    if !output.is_empty() && !output.ends_with('\n') {
-        log.push('\n');
-    }
-    let _ = write!(
-        log,
-        "END RequestId: {request_id}\nREPORT RequestId: {request_id}\tDuration: {:.2} ms\tBilled Duration: {} ms\t\
-         Memory Size: {} MB\tMax Memory Used: {} MB",
-        report.duration.as_secs_f64() * 1000.0,
-        report.billed_ms(),
-        report.memory_mb,
-        report.max_memory_mb()
-    );
-    if let Some(init) = report.init {
-        let _ = write!(log, "\tInit Duration: {:.2} ms", init.as_secs_f64() * 1000.0);
-    }
-    log.push_str(verdict.status());
-    log.push_str("\t\n");
-    log
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::{Level, Logging, Runtime};
 
     #[test]
     fn an_end_is_told_in_lambdas_words() {
@@ -202,8 +284,7 @@ mod tests {
         assert_eq!(ended(9 | 0x80), "Runtime exited with error: signal: killed");
     }
 
-    #[test]
-    fn the_report_line_is_lambdas() {
+    fn outcome(verdict: Verdict, initialisations: Vec<Initialisation>, logging: Logging) -> Outcome {
         let report = Report {
             start: Start::Cold,
             duration: Duration::from_micros(3010),
@@ -214,13 +295,62 @@ mod tests {
             throttled: Duration::ZERO,
             log_dropped: 0,
             phases: Phases::default(),
-            environment: String::new(),
+            environment: "e".into(),
         };
-        let log = lines("id", "hi", &Verdict::Timeout(Duration::from_secs(1)), &report);
+        let runtime = Runtime { version: "v".into(), arn: "r".into() };
+        let subject = Arc::new(Subject { name: "f".into(), arn: "a".into(), runtime, logging });
+        let (request_id, output, ended) = ("id".into(), "hi".into(), SystemTime::UNIX_EPOCH + Duration::from_secs(1));
+        Outcome { verdict, request_id, initialisations, streamed: 0, output, report, ended, subject }
+    }
+
+    fn init(phase: Phase, failure: Option<Verdict>) -> Initialisation {
+        Initialisation { phase, took: Duration::from_millis(1), failure, output: "early\n".into(), dropped: 0 }
+    }
+
+    const TEXT: Logging = Logging { json: false, level: Level::Info };
+
+    #[test]
+    fn the_lines_of_a_cold_start_are_lambdas() {
+        let outcome = outcome(Verdict::Timeout(Duration::from_secs(1)), vec![init(Phase::Init, None)], TEXT);
         assert_eq!(
-            log,
-            "START RequestId: id Version: $LATEST\nhi\nEND RequestId: id\nREPORT RequestId: id\tDuration: 3.01 ms\t\
-             Billed Duration: 4 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\tInit Duration: 110.10 ms\tStatus: timeout\t\n"
+            outcome.log(),
+            "INIT_START Runtime Version: v\tRuntime Version ARN: r\nearly\nSTART RequestId: id Version: $LATEST\nhi\n\
+             END RequestId: id\nREPORT RequestId: id\tDuration: 3.01 ms\tBilled Duration: 4 ms\tMemory Size: 128 MB\t\
+             Max Memory Used: 36 MB\tInit Duration: 1.00 ms\tStatus: timeout\t\n"
+        );
+    }
+
+    #[test]
+    fn an_initialisation_that_failed_twice_is_told_twice() {
+        let failed = Verdict::Init(br#"{"errorType":"Runtime.ImportModuleError"}"#.to_vec());
+        let tries = vec![init(Phase::Init, Some(Verdict::Memory)), init(Phase::Invoke, Some(failed.clone()))];
+        assert_eq!(
+            outcome(failed, tries, TEXT).log(),
+            "INIT_START Runtime Version: v\tRuntime Version ARN: r\n\
+             early\nINIT_REPORT Init Duration: 1.00 ms\tPhase: init\tStatus: error\tError Type: Runtime.OutOfMemory\n\
+             early\nINIT_REPORT Init Duration: 1.00 ms\tPhase: invoke\tStatus: error\tError Type: Runtime.ImportModuleError\n\
+             START RequestId: id Version: $LATEST\nhi\n\
+             END RequestId: id\nREPORT RequestId: id\tDuration: 3.01 ms\tBilled Duration: 4 ms\tMemory Size: 128 MB\t\
+             Max Memory Used: 36 MB\tStatus: error\tError Type: Runtime.ImportModuleError\t\n"
+        );
+    }
+
+    #[test]
+    fn in_json_every_line_of_the_platform_is_a_record_with_its_time() {
+        let logging = Logging { json: true, level: Level::Debug };
+        let log = outcome(Verdict::Ok(b"12".to_vec()), vec![init(Phase::Init, None)], logging).log();
+        let records = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let told = records.map(|line| format!("{} {}", line["type"], line["time"]).replace('"', ""));
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            [
+                "platform.initStart 1970-01-01T00:00:00.995Z",
+                "platform.initRuntimeDone 1970-01-01T00:00:00.996Z",
+                "platform.initReport 1970-01-01T00:00:00.996Z",
+                "platform.start 1970-01-01T00:00:00.996Z",
+                "platform.runtimeDone 1970-01-01T00:00:01.000Z",
+                "platform.report 1970-01-01T00:00:01.000Z",
+            ]
         );
     }
 }

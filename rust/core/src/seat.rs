@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use coldframe_sys::child::record::{Kind, Record, Section};
@@ -32,7 +33,7 @@ pub struct Seat {
     /// The same, for as long as it is held.
     pub pidfd: OwnedFd,
     /// Where questions go and answers come from.
-    pub control: OwnedFd,
+    pub control: Arc<OwnedFd>,
     /// Where its init reports.
     pub channel: OwnedFd,
     /// What is printed in it.
@@ -43,6 +44,8 @@ pub struct Seat {
     pub cgroup: Cgroup,
     /// The host user that it has, as root; 0 otherwise.
     pub slot: u32,
+    /// Where its own programs will ask for Lambda's APIs.
+    pub listener: Option<OwnedFd>,
 }
 
 /// A seat of which nothing came, to be ended, and why.
@@ -73,21 +76,24 @@ impl Free {
         let failed = |e: io::Error| Error::kernel("making", "an environment", e);
         let (control, far_control) = process::packet_pair().map_err(failed)?;
         let (channel, far_channel) = process::packet_pair().map_err(failed)?;
-        // Kernels before 6.16 cannot; there the filter, which lets no socket linger, is what keeps a close from blocking.
-        let _ = coldframe_sys::host::refuse_descriptors(control.as_fd());
+        let birth = zygote.birth();
+        // Kernels before 6.16 cannot; there the filter, which lets no socket linger, is what keeps a close from blocking. A
+        // launcher, which is no code of the function's, hands connections out.
+        if !birth.listens {
+            let _ = coldframe_sys::host::refuse_descriptors(control.as_fd());
+        }
         let (output, far_output) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
         rustix::io::ioctl_fionbio(&output, true).map_err(|e| failed(e.into()))?;
         // Credentials of what comes from the channel: the only word about a process id that is to be believed.
         rustix::net::sockopt::set_socket_passcred(&channel, true).map_err(|e| failed(e.into()))?;
         let alarm = cgroup.memory_alarm()?;
         let (birthplace, doors) = (cgroup.birthplace()?, cgroup.doors()?);
-        let birth = zygote.birth();
         zygote
             .make_seat(birth.namespaces, &[far_channel.as_fd()])
             .map_err(|e| Error::kernel("asking", "a zygote's init", e))?;
         // Our own copies of the far ends keep the channel from hanging up.
         let mut lifelines = zygote.lifelines();
-        let (_, pid) = hear(channel.as_fd(), Kind::Hello, birth, &lifelines)?;
+        let Heard { sender: pid, .. } = hear(channel.as_fd(), Kind::Hello, birth, &lifelines)?;
         let pidfd =
             pidfd_open(pid, PidfdFlags::empty()).map_err(|e| Error::kernel("opening", "an environment's pidfd", e))?;
         if slot != 0 {
@@ -95,8 +101,11 @@ impl Free {
         }
         send(&channel, b"!", SendFlags::NOSIGNAL).map_err(|e| failed(e.into()))?;
         lifelines.pidfds.push(pidfd.as_fd());
+        let listening = birth.listens.then(|| hear(channel.as_fd(), Kind::Listening, birth, &lifelines)).transpose()?;
         hear(channel.as_fd(), Kind::Seated, birth, &lifelines)?;
-        let seat = Seat { pid, pidfd, control, channel, output, alarm, cgroup, slot };
+        let listener = listening.and_then(|heard| heard.descriptor);
+        let control = Arc::new(control);
+        let seat = Seat { pid, pidfd, control, channel, output, alarm, cgroup, slot, listener };
         Ok(Self { seat, control: far_control, channel: far_channel, output: far_output, birthplace, doors })
     }
 
@@ -161,9 +170,16 @@ fn into_cgroup(birthplace: Option<&OwnedFd>) -> u64 {
     if birthplace.is_some() { serve::INTO_CGROUP } else { 0 }
 }
 
-/// Waits, for as long as those live who are to speak, for the next word, which should be of this kind: what it was, and
-/// the host's process id of who sent it.
-fn hear(channel: BorrowedFd<'_>, kind: Kind, birth: &Birth, lifelines: &Lifelines<'_>) -> Result<(Record, Pid)> {
+/// A word from a channel.
+struct Heard {
+    /// The host's process id of who sent it.
+    sender: Pid,
+    /// What came along.
+    descriptor: Option<OwnedFd>,
+}
+
+/// Waits, for as long as those live who are to speak, for the next word, which should be of this kind.
+fn hear(channel: BorrowedFd<'_>, kind: Kind, birth: &Birth, lifelines: &Lifelines<'_>) -> Result<Heard> {
     let failed = |e: io::ErrorKind| Error::kernel("making", "an environment", io::Error::from(e));
     let ended = || {
         let source = io::Error::from(io::ErrorKind::UnexpectedEof);
@@ -172,15 +188,20 @@ fn hear(channel: BorrowedFd<'_>, kind: Kind, birth: &Birth, lifelines: &Lifeline
     if !process::readable_while(channel, MAKING, lifelines) {
         return Err(if lifelines.hold() { failed(io::ErrorKind::TimedOut) } else { ended() });
     }
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1), ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut bytes = [0; Record::LEN];
-    let got = recvmsg(channel, &mut [io::IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::DONTWAIT)
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let got = recvmsg(channel, &mut [io::IoSliceMut::new(&mut bytes)], &mut ancillary, flags)
         .map_err(|e| Error::kernel("making", "an environment", e))?;
-    let sender = ancillary.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmCredentials(credentials) => Some(credentials.pid),
-        _ => None,
-    });
+    let (mut sender, mut descriptor) = (None, None);
+    for message in ancillary.drain() {
+        match message {
+            RecvAncillaryMessage::ScmCredentials(credentials) => sender = Some(credentials.pid),
+            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptor = descriptors.next(),
+            _ => {}
+        }
+    }
     if got.bytes == 0 {
         return Err(ended());
     }
@@ -188,7 +209,8 @@ fn hear(channel: BorrowedFd<'_>, kind: Kind, birth: &Birth, lifelines: &Lifeline
         return Err(e);
     }
     let record = Record::from_bytes(&bytes[..got.bytes]).filter(|record| record.kind == kind as u32);
-    record.zip(sender).ok_or_else(|| failed(io::ErrorKind::InvalidData))
+    let known = record.zip(sender).filter(|_| (kind == Kind::Listening) == descriptor.is_some());
+    known.map(|(_, sender)| Heard { sender, descriptor }).ok_or_else(|| failed(io::ErrorKind::InvalidData))
 }
 
 /// The step that a record reports as failed, if it does. `assign` is how the environment becomes its function's.

@@ -60,7 +60,7 @@ pub enum ProcView {
 }
 
 /// A `CPython` and where it lives.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Interpreter {
     /// The program.
     pub executable: PathBuf,
@@ -74,20 +74,48 @@ pub struct Interpreter {
     pub site: Vec<String>,
 }
 
+/// A directory of the host that appears inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Inside: `/mnt/` and a name.
+    pub target: String,
+    /// On the host.
+    pub source: PathBuf,
+    /// Whether it can be written to.
+    pub writable: bool,
+}
+
+/// How large a function's package may be, in MiB: Lambda's limits, unless its owner says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Its code and layers together, unpacked.
+    pub code_mb: u64,
+    /// Each `.zip` file.
+    pub zip_mb: u64,
+    /// An image, unpacked.
+    pub image_mb: u64,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { code_mb: 250, zip_mb: 50, image_mb: 10_240 }
+    }
+}
+
 /// A function as its owner describes it.
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "a description of many independent switches")]
 pub struct Spec {
     /// `AWS_LAMBDA_FUNCTION_NAME`
     pub name: String,
-    /// `module.function`
+    /// `module.function`, or whatever a runtime of the owner's wants.
     pub handler: String,
     /// A directory, a `.py` file or a `.zip`.
     pub code: PathBuf,
     /// Directories or `.zip` files, laid over one another under `/opt`.
     pub layers: Vec<PathBuf>,
-    /// What runs the handler.
-    pub interpreter: Interpreter,
+    /// What runs the handler; `None`: a program in the code or a layer (`runtime="provided"`).
+    pub interpreter: Option<Interpreter>,
     /// Modules that are imported before the environment is forked.
     pub preload: Vec<String>,
     /// Whether one of them that is unfit is left out rather than refused: they were read off the code, or the owner says so.
@@ -116,6 +144,10 @@ pub struct Spec {
     pub reserved_concurrency: Option<u64>,
     /// Whether an environment serves more than one event.
     pub reuse: bool,
+    /// Directories of the host.
+    pub mounts: Vec<Mount>,
+    /// How large its code may be.
+    pub sizes: Sizes,
     /// How much of `/proc` is visible.
     pub proc_view: ProcView,
     /// Whether programs in `/tmp` may not be executed.
@@ -129,12 +161,22 @@ pub const MEMORY_OF_ONE_VCPU: u64 = 1769;
 /// Largest event and response in bytes: Lambda's 6 MiB and 100 bytes.
 pub const MAX_PAYLOAD: usize = 6_291_556;
 
+/// Largest streamed response in bytes: Lambda's 200 MB.
+pub const MAX_STREAM: u64 = 200 << 20;
+
 impl Spec {
     /// Checks every range; the error names the argument, its value and what it may be.
     pub fn check(&self) -> Result<()> {
         range("memory_mb", self.memory_mb, 32, 10_240, "MiB")?;
         range("tmp_mb", self.tmp_mb, 1, 10_240, "MiB")?;
         range("max_processes", self.max_processes, 1, 32_768, "processes")?;
+        for (option, size) in [
+            ("max_code_mb", self.sizes.code_mb),
+            ("max_zip_mb", self.sizes.zip_mb),
+            ("max_image_mb", self.sizes.image_mb),
+        ] {
+            range(option, size, 1, 1 << 20, "MiB")?;
+        }
         range("log_kb", self.log_kb, 0, 1_048_576, "KiB")?;
         if self.timeout.is_zero() || self.timeout > Duration::from_secs(900) {
             return Err(Error::Configuration(format!(
@@ -156,12 +198,45 @@ impl Spec {
                 Architecture::HOST
             )));
         }
+        self.check_mounts()?;
         let nul = [("name", &self.name), ("handler", &self.handler)]
             .into_iter()
             .chain(self.env.iter().flat_map(|(name, value)| [("env", name), ("env", value)]));
         for (argument, text) in nul {
             if text.contains('\0') {
                 return Err(Error::Configuration(format!("{argument} holds a NUL character in {text:?}; remove it")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Places that EFS could have in Lambda, each once. The descriptors of the copies go with one packet.
+    fn check_mounts(&self) -> Result<()> {
+        const MOST: usize = 8;
+        const LONGEST: usize = 160;
+        if self.mounts.len() > MOST {
+            return Err(Error::Configuration(format!(
+                "mounts has {} directories; a function may have {MOST}, so mount one that holds several",
+                self.mounts.len()
+            )));
+        }
+        for (index, Mount { target, source, .. }) in self.mounts.iter().enumerate() {
+            let letter = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            let name = target.strip_prefix("/mnt/").unwrap_or_default();
+            if name.is_empty() || matches!(name, "." | "..") || !name.chars().all(letter) || target.len() > LONGEST {
+                return Err(Error::Configuration(format!(
+                    "mounts[{target:?}]: the place inside must be /mnt/ and a name of letters, digits, hyphens, underscores \
+                     and dots, at most {LONGEST} characters together, such as \"/mnt/data\""
+                )));
+            }
+            if self.mounts[..index].iter().any(|other| other.target == *target) {
+                return Err(Error::Configuration(format!("mounts[{target:?}] is there twice")));
+            }
+            if source.as_os_str().as_encoded_bytes().contains(&0) || source.to_str().is_none() {
+                return Err(Error::Configuration(format!(
+                    "mounts[{target:?}]: the path {} is no UTF-8, or holds a NUL character; rename the directory",
+                    source.display()
+                )));
             }
         }
         Ok(())

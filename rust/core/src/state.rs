@@ -241,7 +241,7 @@ pub struct Leftover {
 
 /// What dead owners have left, and what living ones could not end. Nothing is collected, nor made.
 pub fn leftovers() -> Vec<Leftover> {
-    let Ok(base) = base(rustix::process::getuid().is_root()) else { return Vec::new() };
+    let Ok(base) = base(crate::caller::is_root()) else { return Vec::new() };
     owned(&base.join("owners")).into_iter().filter_map(leftover).collect()
 }
 

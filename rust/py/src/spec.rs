@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use coldframe_core::error::Error;
-use coldframe_core::spec::{Architecture, Interpreter, Isolation, ProcView, Spec};
+use coldframe_core::spec::{Architecture, Interpreter, Isolation, Mount, ProcView, Sizes, Spec};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -13,7 +13,7 @@ use crate::errors::to_python;
 
 pub fn from_keywords(given: &Bound<'_, PyDict>) -> PyResult<Spec> {
     let configuration = |message: String| to_python(Error::Configuration(message));
-    let interpreter = item::<Bound<'_, PyDict>>(given, "interpreter")?;
+    let interpreter = item::<Option<Bound<'_, PyDict>>>(given, "interpreter")?;
     let timeout: f64 = item(given, "timeout_s")?;
     let timeout = Duration::try_from_secs_f64(timeout)
         .map_err(|_| configuration(format!("timeout_s is {timeout}; it must be above 0 and at most 900 seconds")))?;
@@ -23,13 +23,7 @@ pub fn from_keywords(given: &Bound<'_, PyDict>) -> PyResult<Spec> {
         handler: item(given, "handler")?,
         code: item(given, "code")?,
         layers: item(given, "layers")?,
-        interpreter: Interpreter {
-            executable: item(&interpreter, "executable")?,
-            version: item(&interpreter, "version")?,
-            prefixes: item(&interpreter, "prefixes")?,
-            stdlib: item(&interpreter, "stdlib")?,
-            site: item(&interpreter, "site")?,
-        },
+        interpreter: interpreter.as_ref().map(described).transpose()?,
         preload: item(given, "preload")?,
         preload_optional: item(given, "preload_optional")?,
         packages: item::<String>(given, "packages")? == "inherit",
@@ -48,9 +42,28 @@ pub fn from_keywords(given: &Bound<'_, PyDict>) -> PyResult<Spec> {
         },
         reserved_concurrency: item(given, "reserved_concurrency")?,
         reuse: item(given, "reuse")?,
+        mounts: item::<Vec<(String, PathBuf, bool)>>(given, "mounts")?
+            .into_iter()
+            .map(|(target, source, writable)| Mount { target, source, writable })
+            .collect(),
+        sizes: Sizes {
+            code_mb: item(given, "max_code_mb")?,
+            zip_mb: item(given, "max_zip_mb")?,
+            image_mb: item(given, "max_image_mb")?,
+        },
         proc_view: if item::<String>(given, "proc")? == "masked" { ProcView::Masked } else { ProcView::Pid },
         noexec_tmp: item(given, "noexec_tmp")?,
         runtime_dir: item::<PathBuf>(given, "runtime_dir")?,
+    })
+}
+
+fn described(interpreter: &Bound<'_, PyDict>) -> PyResult<Interpreter> {
+    Ok(Interpreter {
+        executable: item(interpreter, "executable")?,
+        version: item(interpreter, "version")?,
+        prefixes: item(interpreter, "prefixes")?,
+        stdlib: item(interpreter, "stdlib")?,
+        site: item(interpreter, "site")?,
     })
 }
 

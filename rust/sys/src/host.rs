@@ -37,6 +37,27 @@ pub fn refuse_descriptors(socket: BorrowedFd<'_>) -> bool {
     unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_PASSRIGHTS, (&raw const no).cast(), size) == 0 }
 }
 
+/// Sets attributes on a mount tree that is attached to nothing, has nothing cross to or from other mounts, and with a user
+/// namespace shows its owners as that maps them (kernel 5.12).
+pub fn adjust_tree(tree: BorrowedFd<'_>, attributes: u64, users: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    // `struct mount_attr`: set, clear, propagation, user namespace.
+    let idmap = if users.is_some() { abi::MOUNT_ATTR_IDMAP } else { 0 };
+    let users = users.map_or(0, |fd| fd.as_raw_fd() as u64);
+    let attr: [u64; 4] = [attributes | idmap, 0, abi::MS_PRIVATE, users];
+    // SAFETY: the path is a constant, and the structure a local of the size that is given.
+    let failed = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            abi::AT_EMPTY_PATH | abi::AT_RECURSIVE,
+            attr.as_ptr(),
+            size_of_val(&attr),
+        )
+    };
+    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Blocks every signal in the calling thread, so that the process's signals go to its other threads.
 pub fn block_signals() -> io::Result<()> {
     // SAFETY: both sets are locals; sigfillset initialises the one that is read.

@@ -16,6 +16,10 @@ pub enum Step {
     Bind { source: String, target: String, attributes: u64 },
     /// The same for a path of the host, which has been resolved before: a symbolic link in it is an error (`ELOOP`).
     Grant { source: String, target: String, attributes: u64 },
+    /// Copies the mount tree at a path of the host, which has been resolved before, and sends it to the supervisor.
+    Offer { source: String },
+    /// Attaches the mount tree behind this descriptor of the request, all of it with these `MOUNT_ATTR_…` flags.
+    Attach { index: u64, target: String, attributes: u64 },
     /// mount(2).
     Mount { source: String, target: String, kind: String, flags: u64, data: String },
     /// umount(2).
@@ -70,6 +74,12 @@ pub enum Step {
     ResetSignals,
     /// Says hello to the supervisor and waits for its word.
     Sync,
+    /// Listens on a port of the loopback interface, and hands the socket to the supervisor.
+    Listen { port: u16 },
+    /// Gives a descriptor of the request this number.
+    Place { index: u64, to: i32 },
+    /// Replaces the process by the program behind a descriptor, with this name and nothing else.
+    ExecFd { fd: i32, name: String },
     /// Replaces the process.
     Exec { path: String, argv: Vec<String>, envp: Vec<String> },
 }
@@ -83,6 +93,8 @@ impl Step {
             Self::Symlink { .. } => "making a symbolic link",
             Self::Bind { .. } => "binding a path",
             Self::Grant { .. } => "binding a host path",
+            Self::Offer { .. } => "copying the mounts of a host path",
+            Self::Attach { .. } => "mounting a host directory",
             Self::Mount { .. } => "mounting a file system",
             Self::Unmount { .. } => "taking a file system away",
             Self::Pivot { .. } => "changing the root",
@@ -110,7 +122,9 @@ impl Step {
             Self::CloseFrom { .. } => "closing descriptors",
             Self::ResetSignals => "resetting signals",
             Self::Sync => "waiting for the supervisor",
-            Self::Exec { .. } => "starting the interpreter",
+            Self::Listen { .. } => "listening on the loopback interface",
+            Self::Place { .. } => "placing a descriptor",
+            Self::ExecFd { .. } | Self::Exec { .. } => "starting the program",
         }
     }
 
@@ -126,9 +140,13 @@ impl Step {
             | Self::Chdir { path }
             | Self::LandlockPath { path, .. }
             | Self::Exec { path, .. } => path.clone(),
+            Self::Offer { source } => source.clone(),
+            Self::Attach { target, .. } => target.clone(),
             Self::Bind { source, target, .. } | Self::Grant { source, target, .. } => format!("{source} at {target}"),
             Self::Mount { target, kind, .. } => format!("{kind} at {target}"),
             Self::Rlimit { resource, limit } => format!("resource {resource} at {limit}"),
+            Self::Listen { port } => format!("port {port}"),
+            Self::ExecFd { name, .. } => name.clone(),
             _ => "the new process".into(),
         }
     }
@@ -140,6 +158,8 @@ impl Step {
             Self::Symlink { .. } => Code::Symlink,
             Self::Bind { .. } => Code::Bind,
             Self::Grant { .. } => Code::Grant,
+            Self::Offer { .. } => Code::Offer,
+            Self::Attach { .. } => Code::Attach,
             Self::Mount { .. } => Code::Mount,
             Self::Unmount { .. } => Code::Unmount,
             Self::Pivot { .. } => Code::Pivot,
@@ -167,6 +187,9 @@ impl Step {
             Self::CloseFrom { .. } => Code::CloseFrom,
             Self::ResetSignals => Code::ResetSignals,
             Self::Sync => Code::Sync,
+            Self::Listen { .. } => Code::Listen,
+            Self::Place { .. } => Code::Place,
+            Self::ExecFd { .. } => Code::ExecFd,
             Self::Exec { .. } => Code::Exec,
         }
     }
@@ -185,6 +208,8 @@ impl Step {
             Self::Bind { source, target, attributes } | Self::Grant { source, target, attributes } => {
                 args(out, &[*attributes], &[source, target]);
             }
+            Self::Offer { source } => args(out, &[], &[source]),
+            Self::Attach { index, target, attributes } => args(out, &[*index, *attributes], &[target]),
             Self::Mount { source, target, kind, flags, data } => args(out, &[*flags], &[source, target, kind, data]),
             Self::Unmount { path } | Self::Pivot { path } | Self::Chdir { path } => args(out, &[], &[path]),
             Self::Hostname { name, domain } => args(out, &[], &[name, domain]),
@@ -204,6 +229,9 @@ impl Step {
             Self::JoinCgroup { index } => args(out, &[*index], &[]),
             Self::Redirect { from, to } => args(out, &[*from as u64, *to as u64], &[]),
             Self::CloseFrom { first } => args(out, &[u64::from(*first)], &[]),
+            Self::Listen { port } => args(out, &[u64::from(*port)], &[]),
+            Self::Place { index, to } => args(out, &[*index, *to as u64], &[]),
+            Self::ExecFd { fd, name } => args(out, &[*fd as u64], &[name]),
             Self::Exec { path, argv, envp } => {
                 args(out, &[argv.len() as u64, envp.len() as u64], &[path]);
                 for text in argv.iter().chain(envp) {

@@ -23,7 +23,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Sleep, sleep};
 
 use super::session::Shared;
-use super::{answer, route};
+use super::{answer, peer, route};
 
 /// Connections of an environment.
 pub const CONNECTIONS: usize = 64;
@@ -70,11 +70,15 @@ pub async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             })
             .await
         };
-        let Ok((stream, _)) = stream else {
+        let Ok((stream, client)) = stream else {
             // Out of descriptors, or the connection is gone already.
             sleep(PAUSE).await;
             continue;
         };
+        let heard = |user| stream.local_addr().is_ok_and(|server| peer::is_of(user, client, server));
+        if !shared.about.only.is_none_or(heard) {
+            continue;
+        }
         open.retain(|(task, _)| !task.is_finished());
         if open.len() >= CONNECTIONS {
             let idle = open.iter().enumerate().filter(|(_, (_, gauge))| !gauge.busy.load(Ordering::Relaxed));
@@ -102,6 +106,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, gauge: Arc<Gauge>) {
     });
     // An error is the end of the connection, for whatever reason the client has.
     let _ = http1::Builder::new()
+        .title_case_headers(true)
         .max_buf_size(HEAD)
         .max_header_size(HEAD)
         .max_headers(HEADERS)

@@ -124,6 +124,24 @@ impl Session {
         self.shared.lock().telemetry.platform(record);
     }
 
+    /// Has what waits for subscribers delivered now, rather than when its time is up. The environment runs meanwhile.
+    pub fn flush(&self) {
+        self.shared.change(|state| {
+            state.flushing = true;
+            state.telemetry.flush();
+        });
+    }
+
+    /// The environment may be frozen from now on.
+    pub fn rest(&self) {
+        self.shared.change(|state| state.flushing = false);
+    }
+
+    /// Whether all of it has been, or was given up.
+    pub fn is_delivered(&self) -> bool {
+        self.shared.lock().telemetry.is_delivered()
+    }
+
     /// How telemetry gets inside. Without it, what is subscribed to is not delivered.
     pub fn deliver(&self, connector: Connector) {
         *self.shared.connector.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(connector));

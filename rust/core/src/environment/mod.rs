@@ -1,5 +1,6 @@
 //! One execution environment: how it is made, how it answers, how it ends.
 
+mod programs;
 mod resources;
 mod talk;
 
@@ -8,21 +9,23 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::net::{SendFlags, send};
 use rustix::process::Pid;
 
-pub use self::talk::{Event, HEAD_START, Reply, last_words};
+use self::programs::Programs;
+pub use self::talk::{Event, HEAD_START, Listening, Reply, last_words};
+use crate::api::Server;
 use crate::cgroup::{Cgroup, Gauges, Usage};
 use crate::error::{Error, Result};
 use crate::function::Function;
 use crate::log::Log;
+use crate::mounts;
 use crate::patience::Patience;
 use crate::phases::Phases;
 use crate::process;
 use crate::random;
 use crate::seat::{Lost, Seat};
 use crate::supervisor::Supervisor;
-use crate::zygote::Zygote;
+use crate::zygote::{self, Zygote};
 
 /// Answers that follow one another within this time may be a burst,
 const BURST_GAP: Duration = Duration::from_millis(1);
@@ -96,7 +99,7 @@ pub struct Environment {
     slot: u32,
     pid: Pid,
     pidfd: OwnedFd,
-    control: OwnedFd,
+    control: Arc<OwnedFd>,
     channel: OwnedFd,
     output: OwnedFd,
     alarm: Option<OwnedFd>,
@@ -112,6 +115,8 @@ pub struct Environment {
     killed: OnceLock<Instant>,
     /// Who is to see that a kill ends it.
     supervisor: OnceLock<Weak<Supervisor>>,
+    /// Itself, for threads of its own.
+    this: OnceLock<Weak<Self>>,
     stopped: AtomicBool,
     /// Whether its quota is in force.
     settled: AtomicBool,
@@ -128,6 +133,8 @@ pub struct Environment {
     /// Held as long as its memory is being taken back.
     reclaiming: Mutex<()>,
     inner: Mutex<Inner>,
+    /// Where its runtime is a program.
+    programs: Option<Programs>,
     // Last: environments live in pid namespaces below their zygote's, which has to outlive them.
     zygote: Arc<Zygote>,
 }
@@ -157,27 +164,46 @@ struct Inner {
     last: Option<(Usage, bool)>,
 }
 
+/// Has the process in a seat lock itself down as the function's.
+fn assign(seat: &Seat, function: &Function) -> Result<()> {
+    let copies = function.mounts.copies(seat.slot)?;
+    zygote::send(&seat.control, &function.assign_program, &mounts::borrowed(&copies))
+        .map_err(|e| Error::kernel("giving a function to", "an environment", e))
+}
+
 impl Environment {
     /// Makes one of a seat with a process of the zygote in it, which is limited and told to lock itself down; the function's
-    /// code has not been touched yet. `state`: whether it is needed now, or parked.
+    /// code has not been touched yet. `state`: whether it is needed now, or parked. `server`: by whom a runtime is answered that
+    /// is a program.
     pub fn create(
         seat: Seat,
         zygote: &Arc<Zygote>,
         function: &Arc<Function>,
         number: u64,
         state: State,
+        server: &Server,
     ) -> Result<Self, Lost> {
         // While it locks itself down, its limits are put in force: nothing of the function's runs before it is told more, and
         // whoever helped it here does not count any more.
-        let assigned = send(&seat.control, &function.assign_program, SendFlags::NOSIGNAL)
-            .map_err(|e| Error::kernel("giving a function to", "an environment", e))
-            .and_then(|_| seat.cgroup.limit(function.spec.memory_mb, function.spec.max_processes));
+        let assigned = assign(&seat, function)
+            .and_then(|()| seat.cgroup.limit(function.spec.memory_mb, function.spec.max_processes));
         if let Err(e) = assigned {
             return Err(Box::new((seat, e)));
         }
-        let Seat { pid, pidfd, control, channel, output, alarm, cgroup, slot } = seat;
+        let mut seat = seat;
+        let served = match (&function.launch, seat.listener.take()) {
+            (Some(launch), Some(listener)) => {
+                Programs::new(server, listener, Arc::clone(&seat.control), seat.slot, function, launch).map(Some)
+            }
+            _ => Ok(None),
+        };
+        let programs = match served {
+            Ok(programs) => programs,
+            Err(e) => return Err(Box::new((seat, Error::kernel("serving Lambda's APIs to", "an environment", e)))),
+        };
+        let Seat { pid, pidfd, control, channel, output, alarm, cgroup, slot, listener: _ } = seat;
         let now = SystemTime::now();
-        let log = Log::new((function.spec.log_kb as usize) << 10);
+        let log = Log::new((function.spec.log_kb as usize) << 10, function.subject.logging);
         Ok(Self {
             id: random::hex(32),
             number,
@@ -197,6 +223,7 @@ impl Environment {
             cause: AtomicU8::new(Cause::None as u8),
             killed: OnceLock::new(),
             supervisor: OnceLock::new(),
+            this: OnceLock::new(),
             stopped: AtomicBool::new(false),
             settled: AtomicBool::new(false),
             counted: AtomicBool::new(false),
@@ -221,6 +248,7 @@ impl Environment {
                 failure: None,
                 last: None,
             }),
+            programs,
             zygote: Arc::clone(zygote),
         })
     }
@@ -256,12 +284,17 @@ impl Environment {
             self.cause.compare_exchange(Cause::None as u8, Cause::Retired as u8, Ordering::AcqRel, Ordering::Acquire);
     }
 
-    /// Ends it, with everything that runs in it. Only the first cause counts.
+    /// Ends it, with everything that runs in it. Only the first cause counts. Extensions are told before, and have a moment.
     pub fn kill(&self, cause: Cause) {
         let first = self.cause.compare_exchange(Cause::None as u8, cause as u8, Ordering::AcqRel, Ordering::Acquire);
-        if first.is_err() && self.ended() {
+        if first.is_err() && self.ended() || self.takes_leave(cause) {
             return;
         }
+        self.end_now();
+    }
+
+    /// Ends it at once.
+    fn end_now(&self) {
         if self.may_be_throttled() {
             self.lift_quota();
         }
@@ -278,7 +311,8 @@ impl Environment {
     }
 
     /// From now on it is watched, until it is buried.
-    pub fn watched_by(&self, supervisor: Weak<Supervisor>) {
+    pub fn watched_by(self: &Arc<Self>, supervisor: Weak<Supervisor>) {
+        let _ = self.this.set(Arc::downgrade(self));
         let _ = self.supervisor.set(supervisor);
     }
 
@@ -375,6 +409,7 @@ impl Environment {
         let last = if asked { (self.measure(), self.measure_memory_kill()) } else { (self.lock().usage, false) };
         self.lock().last = Some(last);
         self.gauges.close();
+        self.programs.iter().for_each(Programs::close);
         self.set_state(State::Dead);
     }
 

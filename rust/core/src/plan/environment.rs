@@ -2,13 +2,17 @@
 //! function, and how that is locked down when it gets one. User code runs after the last of these steps, never before.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use coldframe_sys::child::serve;
 use coldframe_sys::program::{self, Step};
 
 use super::rootfs::{Grant, HIDING, mount};
-use super::{COVER, GROUP_ID, MERGE, NODEV, NOEXEC, NOSUID, RDONLY, READ_ONLY, REMOUNT, REMOUNT_BIND, STORE, USER_ID};
+use super::{
+    COVER, GROUP_ID, MERGE, MNT, NODEV, NOEXEC, NOSUID, RDONLY, READ_ONLY, REMOUNT, REMOUNT_BIND, STORE, USER_ID,
+};
 use crate::landlock;
+use crate::launch::PORT;
 use crate::posture::Posture;
 use crate::process::namespace::{IPC, MOUNT, NETWORK, PID, USER, UTS};
 use crate::seccomp;
@@ -73,6 +77,8 @@ pub struct Birth {
     pub park: Vec<Step>,
     /// `park`, encoded.
     pub park_program: Vec<u8>,
+    /// Whether Lambda's APIs are served in its environments: a socket comes with the seat.
+    pub listens: bool,
 }
 
 impl Birth {
@@ -83,17 +89,24 @@ impl Birth {
         network: bool,
         landlock: Option<u32>,
         again: &[Grant],
+        listens: bool,
         posture: &Posture,
     ) -> Self {
         let park = posture.plan(park(landlock));
+        let mut seat = seat(identity, network, again);
+        if listens {
+            // Of the host's network any port will do that is free.
+            seat.push(Step::Listen { port: if network { 0 } else { PORT } });
+        }
         Self {
             namespaces: namespaces(network),
             joined: namespaces(network),
-            seat: posture.plan(seat(identity, network, again)),
+            seat: posture.plan(seat),
             init: init(Architecture::HOST),
             enter: doors_of(doors),
             park_program: program::encode(&park),
             park,
+            listens,
         }
     }
 }
@@ -126,7 +139,21 @@ fn seat(identity: Identity, network: bool, again: &[Grant]) -> Vec<Step> {
     // through the same mount, one by one.
     steps.push(mount("proc", "/proc", "proc", NOSUID | NODEV | NOEXEC, ""));
     // A second layer below the filter: no namespaces inside this user namespace, and few watches, which are counted by user.
-    for (name, most) in [
+    steps.extend(user_limits(Path::new("/proc/sys/user")));
+    // Its end, rather than a mount on top: what every memory cgroup of the host holds grows with the number of file systems.
+    steps.push(Step::Unmount { path: "/proc".into() });
+    steps.push(proc("subset=pid,hidepid=invisible"));
+    // Their sizes are a function's.
+    steps.push(mount("tmp", "/tmp", "tmpfs", NOSUID | NODEV, "size=1m,nr_inodes=65536,mode=1777"));
+    steps.push(mount("shm", "/dev/shm", "tmpfs", NOSUID | NODEV | NOEXEC, "size=1m,nr_inodes=4096,mode=1777"));
+    steps.extend(bind_again(again));
+    steps
+}
+
+/// The limits of a seat's user namespace. `known`: where this kernel shows those that it has; one that shows none is asked
+/// for all, and the seat fails, rather than stand without them.
+fn user_limits(known: &Path) -> Vec<Step> {
+    const ALWAYS: [(&str, u32); 9] = [
         ("max_user_namespaces", 0),
         ("max_mnt_namespaces", 0),
         ("max_pid_namespaces", 0),
@@ -137,23 +164,17 @@ fn seat(identity: Identity, network: bool, again: &[Grant]) -> Vec<Step> {
         ("max_cgroup_namespaces", 1),
         ("max_inotify_instances", 16),
         ("max_inotify_watches", 1024),
-        // Not of every kernel: by configuration, and the latter since 5.13.
-        ("max_time_namespaces", 0),
-        ("max_fanotify_groups", 0),
-        ("max_fanotify_marks", 0),
-    ] {
-        if std::path::Path::new("/proc/sys/user").join(name).exists() {
-            steps.push(Step::WriteFile { path: format!("/proc/sys/user/{name}"), content: most.to_string() });
-        }
-    }
-    // Its end, rather than a mount on top: what every memory cgroup of the host holds grows with the number of file systems.
-    steps.push(Step::Unmount { path: "/proc".into() });
-    steps.push(proc("subset=pid,hidepid=invisible"));
-    // Their sizes are a function's.
-    steps.push(mount("tmp", "/tmp", "tmpfs", NOSUID | NODEV, "size=1m,nr_inodes=65536,mode=1777"));
-    steps.push(mount("shm", "/dev/shm", "tmpfs", NOSUID | NODEV | NOEXEC, "size=1m,nr_inodes=4096,mode=1777"));
-    steps.extend(bind_again(again));
-    steps
+    ];
+    // By configuration, and the latter two since 5.13.
+    const OF_SOME: [(&str, u32); 3] =
+        [("max_time_namespaces", 0), ("max_fanotify_groups", 0), ("max_fanotify_marks", 0)];
+    let missing = |name: &str| known.is_dir() && !known.join(name).exists();
+    let of_some = OF_SOME.into_iter().filter(|(name, _)| !missing(name));
+    let write = |(name, most): (&str, u32)| Step::WriteFile {
+        path: format!("/proc/sys/user/{name}"),
+        content: most.to_string(),
+    };
+    ALWAYS.into_iter().chain(of_some).map(write).collect()
 }
 
 /// What an environment's process does before it has a function.
@@ -189,7 +210,9 @@ pub struct Function {
     pub memory_mb: u64,
     /// Processes and threads together.
     pub max_processes: u64,
-    /// Whether programs in `/tmp` may not be executed.
+    /// Directories of the host: where they appear, and whether they can be written to.
+    pub mounts: Vec<(String, bool)>,
+    /// Whether programs in `/tmp` may not be executed, nor in any other place that can be written to.
     pub noexec_tmp: bool,
     /// How much of `/proc` is visible.
     pub proc_view: ProcView,
@@ -218,11 +241,15 @@ pub fn assign(
     steps.extend(limits(function));
     steps.extend([Step::DropCapabilities, Step::NoNewPrivileges, Step::Undumpable]);
     if let Some(abi) = landlock {
-        steps.extend(enforce(abi, function.noexec_tmp));
+        steps.extend(enforce(abi, function));
     }
     if let Some(architecture) = filter {
-        let filter = seccomp::bytes(&seccomp::program(architecture, function.network));
-        steps.push(Step::Seccomp { filter });
+        let program = if function.mounts.iter().any(|(_, writable)| *writable) {
+            seccomp::program_for_shared_files
+        } else {
+            seccomp::program
+        };
+        steps.push(Step::Seccomp { filter: seccomp::bytes(&program(architecture, function.network)) });
     }
     posture.plan(steps)
 }
@@ -249,6 +276,7 @@ fn files(function: &Function) -> Vec<Step> {
             }
         });
     }
+    steps.extend(mounted(function));
     // Other functions' code goes out of sight; nobody inside will be able to take this cover away. It is the zygote's: each
     // file system more makes every end of an environment on this host a little longer.
     steps.push(Step::Bind { source: COVER.into(), target: STORE.into(), attributes: READ_ONLY | NOEXEC });
@@ -268,6 +296,25 @@ fn bind_again(grants: &[Grant]) -> Vec<Step> {
         steps.extend(missing.map(|path| Step::MakeDir { path, mode: 0o755 }).collect::<Vec<_>>());
         steps.push(Step::Bind { source: source.display().to_string(), target, attributes: READ_ONLY });
     }
+    steps
+}
+
+/// Attaches the host's directories, which come along with the program, in a small file system of their own.
+fn mounted(function: &Function) -> Vec<Step> {
+    if function.mounts.is_empty() {
+        return Vec::new();
+    }
+    let mut steps = vec![mount("mnt", MNT, "tmpfs", NOSUID | NODEV | NOEXEC, "size=4k,nr_inodes=16,mode=0755")];
+    for (index, (target, writable)) in function.mounts.iter().enumerate() {
+        let attributes = match (writable, function.noexec_tmp) {
+            (false, _) => READ_ONLY,
+            (true, true) => NOSUID | NODEV | NOEXEC,
+            (true, false) => NOSUID | NODEV,
+        };
+        steps.push(Step::MakeDir { path: target.clone(), mode: 0o755 });
+        steps.push(Step::Attach { index: index as u64, target: target.clone(), attributes });
+    }
+    steps.push(mount("none", MNT, "", REMOUNT_BIND | RDONLY | NOSUID | NODEV | NOEXEC, ""));
     steps
 }
 
@@ -301,7 +348,7 @@ fn masked() -> Vec<Step> {
     let mut steps = vec![proc("hidepid=invisible")];
     for directory in ["acpi", "asound", "bus", "fs", "irq", "scsi", "sys", "tty", "driver"] {
         let path = format!("/proc/{directory}");
-        if std::path::Path::new(&path).is_dir() {
+        if Path::new(&path).is_dir() {
             steps.push(Step::Bind { source: "/.empty".into(), target: path, attributes: READ_ONLY | NOEXEC });
         }
     }
@@ -335,7 +382,7 @@ fn masked() -> Vec<Step> {
         "cmdline",
     ] {
         let path = format!("/proc/{file}");
-        if std::path::Path::new(&path).exists() {
+        if Path::new(&path).exists() {
             steps.push(Step::Bind { source: "/.nothing".into(), target: path, attributes: READ_ONLY | NOEXEC });
         }
     }
@@ -396,11 +443,14 @@ fn confine(abi: u32) -> Vec<Step> {
 }
 
 /// What it allows in this function's, and then no more.
-fn enforce(abi: u32, noexec_tmp: bool) -> Vec<Step> {
+fn enforce(abi: u32, function: &Function) -> Vec<Step> {
     if landlock::ruleset(abi).is_none() {
         return Vec::new();
     }
-    vec![Step::LandlockPath { path: "/tmp".into(), access: landlock::scratch(abi, noexec_tmp) }, Step::LandlockEnforce]
+    let access = landlock::scratch(abi, function.noexec_tmp);
+    let written = function.mounts.iter().filter(|(_, writable)| *writable).map(|(target, _)| target.clone());
+    let rules = ["/tmp".to_owned()].into_iter().chain(written).map(|path| Step::LandlockPath { path, access });
+    rules.chain([Step::LandlockEnforce]).collect()
 }
 
 /// It reads, sends, waits, closes and exits; everything else kills it, and with it the environment.
@@ -421,7 +471,11 @@ fn init(architecture: Architecture) -> Vec<Step> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use coldframe_sys::testing::headers::{assert_facts, fact};
+
     use super::*;
+    use crate::seccomp::Instruction;
+    use crate::seccomp::interpreter::{Call, check, run};
 
     pub fn function() -> Function {
         Function {
@@ -431,14 +485,28 @@ pub(crate) mod tests {
             tmp_mb: 64,
             memory_mb: 128,
             max_processes: 10,
+            mounts: vec![],
             noexec_tmp: false,
             proc_view: ProcView::Pid,
             network: false,
         }
     }
-    use crate::seccomp::Instruction;
-    use crate::seccomp::interpreter::{Call, check, run};
-    use coldframe_sys::testing::headers::{assert_facts, fact};
+    #[test]
+    fn a_limit_is_left_out_only_where_the_kernel_shows_that_it_has_none() {
+        let count = |steps: Vec<Step>| steps.iter().filter(|s| matches!(s, Step::WriteFile { .. })).count();
+        assert_eq!(count(user_limits(Path::new("/nowhere"))), 12, "hidden, all are asked for");
+        let known = tempdir();
+        assert_eq!(count(user_limits(&known)), 9);
+        std::fs::write(known.join("max_time_namespaces"), "1").expect("a file");
+        assert_eq!(count(user_limits(&known)), 10);
+        std::fs::remove_dir_all(known).expect("it is ours");
+    }
+
+    fn tempdir() -> std::path::PathBuf {
+        let path = std::env::temp_dir().join(format!("coldframe-limits-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a directory");
+        path
+    }
 
     #[test]
     fn limits_and_bits_are_those_of_the_kernels_headers() {
@@ -518,6 +586,23 @@ pub(crate) mod tests {
         let cover =
             position(&steps, |s| matches!(s, Step::Bind { target, source, .. } if target == STORE && source == COVER));
         assert!(code < cover && layers < cover);
+    }
+
+    #[test]
+    fn the_hosts_directories_have_no_powers_and_a_place_that_is_closed() {
+        let mounts = vec![("/mnt/a".to_owned(), false), ("/mnt/b".to_owned(), true)];
+        let function = Function { mounts, noexec_tmp: true, ..function() };
+        let steps = assign(&function, Some(7), Some(Architecture::X86_64), &Posture::default());
+        let attached = steps.iter().filter_map(|s| match s {
+            Step::Attach { index, target, attributes } => Some((*index, target.as_str(), *attributes)),
+            _ => None,
+        });
+        assert_eq!(attached.collect::<Vec<_>>(), [(0, "/mnt/a", READ_ONLY), (1, "/mnt/b", NOSUID | NODEV | NOEXEC)]);
+        let last = steps.iter().rposition(|s| matches!(s, Step::Attach { .. })).expect("attached");
+        assert!(matches!(&steps[last + 1], Step::Mount { target, flags, .. } if target == MNT && flags & RDONLY != 0));
+        let written: Vec<String> =
+            steps.iter().filter(|s| matches!(s, Step::LandlockPath { .. })).map(Step::subject).collect();
+        assert_eq!(written, ["/tmp", "/mnt/b"]);
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub const STORE: &str = "/.store";
 pub const COVER: &str = "/.cover";
 /// Where layers and an interpreter that both live under `/opt` are put together.
 pub const MERGE: &str = "/.merge";
+/// Where the host's directories appear that a function has been given.
+pub const MNT: &str = "/mnt";
 /// Where the files of the runtime are.
 pub const RUNTIME: &str = "/var/runtime/coldframe_runtime";
 

@@ -2,13 +2,14 @@
 //! directories bound into it, each at its own path, and nothing else.
 
 use std::collections::BTreeSet;
+use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 
 use coldframe_sys::program::Step;
 
 use super::{
-    COVER, GROUP_ID, MERGE, NODEV, NOEXEC, NOSUID, RDONLY, READ_ONLY, RECURSIVE_PRIVATE, REMOUNT_BIND, RUNTIME, STORE,
-    USER_ID, USER_NAME,
+    COVER, GROUP_ID, MERGE, MNT, NODEV, NOEXEC, NOSUID, RDONLY, READ_ONLY, RECURSIVE_PRIVATE, REMOUNT_BIND, RUNTIME,
+    STORE, USER_ID, USER_NAME,
 };
 use crate::posture::{Posture, Wall};
 
@@ -21,6 +22,8 @@ pub struct Grant {
     pub target: PathBuf,
 }
 
+/// Names of an environment's own loopback interface.
+pub const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n127.0.0.1 sandbox.localdomain\n";
 /// Where an environment mounts something of its own over what its zygote has there.
 pub const HIDING: [&str; 2] = ["/tmp", "/dev/shm"];
 /// Where such directories are to be found as well.
@@ -64,6 +67,8 @@ pub struct Root {
     pub hidden: Vec<PathBuf>,
     /// Whether `/dev` is ours.
     pub own_devices: bool,
+    /// The tree of an image, in the place of all that comes of the host; it has the places where something is mounted.
+    pub image: Option<PathBuf>,
 }
 
 impl Root {
@@ -106,7 +111,14 @@ impl Root {
             .filter_map(|path| Some(Grant { source: Path::new(path).canonicalize().ok()?, target: path.into() }))
             .collect();
         let (grants, own_devices) = (outermost(&grants), posture.has(Wall::Devices));
-        Self { scaffold, store, runtime, links, grants, etc, hidden: Vec::new(), own_devices }
+        Self { scaffold, store, runtime, links, grants, etc, hidden: Vec::new(), own_devices, image: None }
+    }
+
+    /// That of an image, whose snapshot lies in the store under this key.
+    pub fn of_image(scaffold: PathBuf, store: PathBuf, key: &str, posture: &Posture) -> Self {
+        let (image, own_devices) = (Some(store.join(key)), posture.has(Wall::Devices));
+        let (links, grants, etc, hidden) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { scaffold, store, runtime: PathBuf::new(), links, grants, etc, hidden, own_devices, image }
     }
 
     /// The same, with something empty over those of `hidden` that a grant would show.
@@ -117,13 +129,32 @@ impl Root {
         self
     }
 
+    /// The same, with the settings of the host's JDKs. Debian keeps them in `/etc`,
+    /// links to them from below `/usr`, and no JVM starts without. They are the distribution's and for everyone to read;
+    /// what an administrator has closed to others in there is closed to an environment's user as well.
+    #[must_use]
+    pub fn with_jdks(mut self) -> Self {
+        let all = std::fs::read_dir("/etc").into_iter().flatten().flatten();
+        let of_a_jdk = |entry: &DirEntry| {
+            let name = entry.file_name();
+            let known = name == "java" || name.to_str().is_some_and(|name| name.starts_with("java-"));
+            known && entry.file_type().is_ok_and(|kind| kind.is_dir())
+        };
+        self.etc.extend(all.filter(of_a_jdk).map(|entry| same(&entry.path())));
+        self
+    }
+
     /// The steps that make it and move into it.
     pub fn steps(&self) -> Vec<Step> {
         let mut made =
             Made { root: self.scaffold.display().to_string(), directories: BTreeSet::new(), steps: Vec::new() };
         made.steps.push(mount("none", "/", "", RECURSIVE_PRIVATE, ""));
+        if let Some(image) = &self.image {
+            self.image_steps(image, &mut made);
+            return made.steps;
+        }
         made.steps.push(mount("root", &made.root.clone(), "tmpfs", NOSUID | NODEV, "size=4m,nr_inodes=4096,mode=0755"));
-        for directory in ["/tmp", "/proc", "/dev/shm", "/var/task", "/opt", STORE, MERGE, "/.empty"] {
+        for directory in ["/tmp", "/proc", "/dev/shm", "/var/task", "/opt", MNT, STORE, MERGE, "/.empty"] {
             made.directory(directory);
         }
         made.steps.push(Step::MakeDir { path: made.at(COVER), mode: 0 });
@@ -163,16 +194,42 @@ impl Root {
         }
         made.directory(RUNTIME);
         made.bind(&Grant { source: self.runtime.clone(), target: RUNTIME.into() }, READ_ONLY);
-        made.bind(&Grant { source: self.store.clone(), target: STORE.into() }, READ_ONLY);
-        // Not read-only: an ordinary user's environments write their own id maps here before they have a /proc of their
-        // own. The kernel lets a user namespace mount one only while a whole one is visible.
-        made.steps.push(mount("proc", &made.at("/proc"), "proc", NOSUID | NODEV | NOEXEC, ""));
-        made.steps.push(Step::Pivot { path: made.root.clone() });
+        self.last_mounts(&mut made);
         // Only in a root of ours is there such a place.
         made.steps.push(Step::Chdir { path: RUNTIME.into() });
         made.steps.push(Step::Chdir { path: "/".into() });
         made.steps.push(mount("none", "/", "", REMOUNT_BIND | RDONLY | NOSUID | NODEV, ""));
         made.steps
+    }
+}
+
+impl Root {
+    /// The image as it is, with devices of ours: it is a mount already, and read-only.
+    fn image_steps(&self, image: &Path, made: &mut Made) {
+        made.bind(&Grant { source: image.to_path_buf(), target: "/".into() }, READ_ONLY);
+        if self.own_devices {
+            let dev = made.at("/dev");
+            made.steps.push(mount("dev", &dev, "tmpfs", NOSUID | NOEXEC, "size=64k,nr_inodes=64,mode=0755"));
+            made.directories.insert("/dev".into());
+            made.directory("/dev/shm");
+            made.devices();
+            made.steps.push(mount("none", &dev, "", REMOUNT_BIND | RDONLY | NOSUID | NOEXEC, ""));
+        } else {
+            made.bind(&same(Path::new("/dev")), NOSUID | NOEXEC);
+        }
+        self.last_mounts(made);
+        // Only in a root of ours is there such a place.
+        made.steps.push(Step::Chdir { path: COVER.into() });
+        made.steps.push(Step::Chdir { path: "/".into() });
+    }
+
+    /// What every root has, and the way into it.
+    fn last_mounts(&self, made: &mut Made) {
+        made.bind(&Grant { source: self.store.clone(), target: STORE.into() }, READ_ONLY);
+        // Not read-only: an ordinary user's environments write their own id maps here before they have a /proc of their
+        // own. The kernel lets a user namespace mount one only while a whole one is visible.
+        made.steps.push(mount("proc", &made.at("/proc"), "proc", NOSUID | NODEV | NOEXEC, ""));
+        made.steps.push(Step::Pivot { path: made.root.clone() });
     }
 }
 
@@ -209,7 +266,7 @@ fn outermost(grants: &[Grant]) -> Vec<Grant> {
     kept
 }
 
-pub(super) fn mount(source: &str, target: &str, kind: &str, flags: u64, data: &str) -> Step {
+pub(crate) fn mount(source: &str, target: &str, kind: &str, flags: u64, data: &str) -> Step {
     Step::Mount { source: source.into(), target: target.into(), kind: kind.into(), flags, data: data.into() }
 }
 
@@ -265,7 +322,7 @@ impl Made {
             &format!("root:x:0:0:root:/:/sbin/nologin\n{USER_NAME}:x:{USER_ID}:{GROUP_ID}::/tmp:/sbin/nologin\n"),
         );
         self.file("/etc/group", &format!("root:x:0:\n{USER_NAME}:x:{GROUP_ID}:\n"));
-        self.file("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n127.0.0.1 sandbox.localdomain\n");
+        self.file("/etc/hosts", HOSTS);
         self.file("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n");
         for grant in grants {
             let target = grant.target.display().to_string();
@@ -309,6 +366,7 @@ mod tests {
             etc: vec![],
             hidden: vec![],
             own_devices: true,
+            image: None,
         }
     }
 

@@ -15,14 +15,25 @@ const BOOT: &str = "import sys; sys.path.insert(0, '/var/runtime'); import json;
 /// The descriptor of the zygote's output, among those that it is started with.
 pub const OUTPUT: i32 = 10;
 
+/// What serves.
+pub enum Program<'a> {
+    /// An interpreter.
+    Interpreter {
+        /// Its program.
+        executable: &'a Path,
+        /// What `coldframe_runtime.zygote.main` is told, as JSON.
+        config: String,
+    },
+    /// Our own program, whose environments are launchers.
+    Native,
+}
+
 /// A zygote to be.
 pub struct Zygote<'a> {
     /// Its root file system.
     pub root: &'a Root,
-    /// The interpreter.
-    pub executable: &'a Path,
-    /// What `coldframe_runtime.zygote.main` is told, as JSON.
-    pub config: String,
+    /// What it is.
+    pub program: Program<'a>,
     /// As root: the user that it is to be.
     pub user: Option<u32>,
     /// Whether it stays in the host's network.
@@ -57,13 +68,18 @@ impl Zygote<'_> {
         }
         let lock_down = self.lock_down();
         child.extend(lock_down.clone());
-        child.push(Step::Exec {
-            path: self.executable.display().to_string(),
-            argv: [&self.executable.display().to_string(), "-I", "-S", "-B", "-c", BOOT, &self.config]
-                .map(str::to_owned)
-                .to_vec(),
-            // Bound now, so that no environment has to write into the tables of its C library.
-            envp: ["PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", "LD_BIND_NOW=1"].map(str::to_owned).to_vec(),
+        child.push(match &self.program {
+            Program::Native => Step::ExecFd { fd: serve::ZYGOTE_INIT, name: "zygote".into() },
+            Program::Interpreter { executable, config } => Step::Exec {
+                path: executable.display().to_string(),
+                argv: [&executable.display().to_string(), "-I", "-S", "-B", "-c", BOOT, config]
+                    .map(str::to_owned)
+                    .to_vec(),
+                // Bound now, so that no environment has to write into the tables of its C library.
+                envp: ["PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", "LD_BIND_NOW=1"]
+                    .map(str::to_owned)
+                    .to_vec(),
+            },
         });
         let mut first = vec![Step::NewKeyring];
         first.extend(self.posture.plan(self.root.steps()));

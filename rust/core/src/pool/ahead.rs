@@ -103,7 +103,8 @@ impl Core {
 
     fn park_for(&self, function: &Arc<Function>, zygote: &Arc<Zygote>) -> Result<()> {
         let seat = self.parked_seat(zygote)?;
-        let environment = Environment::create(seat, zygote, function, self.next_number(), State::Parked);
+        let environment =
+            Environment::create(seat, zygote, function, self.next_number(), State::Parked, &self.house.api);
         let environment = self.admit_environment(environment.map_err(|lost| self.give_up(*lost))?)?;
         environment.describe(Instant::now() + INIT_TIMEOUT).inspect_err(|_| environment.kill(Cause::Retired))?;
         let mut pool = self.lock();

@@ -12,7 +12,9 @@ use crate::function::Function;
 use crate::invocation::Ticket;
 use crate::keeper;
 use crate::phases::Said;
+use crate::platform::Phase;
 use crate::process;
+use crate::report::Initialisation;
 use crate::seat::{Free, Seat};
 use crate::state::UIDS;
 use crate::trouble::Trouble;
@@ -24,14 +26,14 @@ pub const INIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytecode that is kept for a function at most.
 const MOST_BYTECODE: usize = 1 << 20;
 
-/// An environment to serve with, and how long it took to make and initialise it if it is new.
+/// An environment to serve with.
 pub struct Served {
     /// The environment.
     pub environment: Arc<Environment>,
-    /// How long it took.
-    pub init: Option<Duration>,
     /// When it was ready, if it had the event by then.
     pub begun: Option<Instant>,
+    /// How it was initialised, if it is new; what it printed is still to be taken from it.
+    pub initialisations: Vec<Initialisation>,
 }
 
 /// What came of making an environment.
@@ -46,6 +48,8 @@ pub enum Made {
 pub struct Need<'a> {
     /// What it is to serve first; it may be on its way to it already when it is ready.
     pub event: Option<&'a Event<'a>>,
+    /// Until when it has to be ready; `None`: within the time of an initialisation.
+    pub deadline: Option<Instant>,
     /// By which it can be cancelled.
     pub ticket: &'a Ticket,
     /// Whether to wait for memory or descriptors that others may give back.
@@ -68,7 +72,7 @@ impl Core {
     }
 
     fn try_make(&self, function: &Arc<Function>, need: &Need<'_>) -> Result<Made> {
-        let &Need { event, ticket, wait, interrupted } = need;
+        let &Need { event, deadline, ticket, wait, interrupted } = need;
         let (begun, born) = (Instant::now(), process::monotonic_ns());
         let (environment, begun_with_zygote) = loop {
             self.open()?;
@@ -91,7 +95,8 @@ impl Core {
         let now = Instant::now();
         environment.will_have(event);
         let early = event.filter(|_| environment.has_event());
-        let limit = now + early.map_or(INIT_TIMEOUT, |event| INIT_TIMEOUT.min(HEAD_START + event.timeout));
+        let longest = early.map_or(INIT_TIMEOUT, |event| INIT_TIMEOUT.min(HEAD_START + event.timeout));
+        let limit = deadline.unwrap_or(now + longest);
         let deadline = self.supervisor.keep(&environment, limit);
         let quota = early.map(|_| self.supervisor.settle(&environment, now + HEAD_START));
         let reply = environment.initialise(event, limit + Duration::from_secs(5), interrupted);
@@ -125,7 +130,10 @@ impl Core {
                 environment.set_state(State::Busy);
                 let begun = environment.has_event().then_some(ready);
                 begun.inspect(|&ready| environment.went_on(ready));
-                Ok(Made::Ready(Served { environment, init: Some(init), begun }))
+                let phase = if need.deadline.is_some() { Phase::Invoke } else { Phase::Init };
+                let initialisation =
+                    Initialisation { phase, took: init, failure: None, output: String::new(), dropped: 0 };
+                Ok(Made::Ready(Served { environment, begun, initialisations: vec![initialisation] }))
             }
             Reply::Interrupted => {
                 environment.kill(Cause::Cancelled);
@@ -215,7 +223,8 @@ impl Core {
             }
             let made = self.seat(&zygote).and_then(|seat| {
                 let number = self.next_number();
-                Environment::create(seat, &zygote, function, number, State::Init).map_err(|lost| self.give_up(*lost))
+                Environment::create(seat, &zygote, function, number, State::Init, &self.house.api)
+                    .map_err(|lost| self.give_up(*lost))
             });
             match made {
                 // A zygote that was killed is replaced, once.

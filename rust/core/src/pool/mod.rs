@@ -21,6 +21,7 @@ use crate::idle::Idle;
 use crate::keeper::Keeper;
 use crate::nursery::Nursery;
 use crate::posture::Wall;
+use crate::process;
 use crate::reclaim::{Due, Reclaim};
 use crate::spec::Spec;
 use crate::state::UIDS;
@@ -92,6 +93,8 @@ struct Share {
     function: Weak<Function>,
     in_flight: u64,
     alive: HashMap<u64, Arc<Environment>>,
+    /// Environments whose answer was given and who are not done with its event.
+    finishing: usize,
     ahead: Ahead,
 }
 
@@ -185,16 +188,35 @@ impl Core {
         Ok(Permit { core: Arc::clone(self), function: function.id })
     }
 
-    /// An idle environment of the function, if there is one.
+    /// An idle environment of the function, if there is one; one that is about to be idle is waited for a moment.
     pub fn reuse(&self, function: &Function) -> Option<Arc<Environment>> {
+        const SOON: Duration = Duration::from_millis(50);
+        let begun = Instant::now();
         let mut pool = self.lock();
         loop {
-            let environment = pool.idle.take(function.id)?;
+            let Some(environment) = pool.idle.take(function.id) else {
+                let finishing = pool.functions.get(&function.id).is_some_and(|share| share.finishing > 0);
+                if !finishing || begun.elapsed() >= SOON {
+                    return None;
+                }
+                pool = self.wait_for_room(pool);
+                continue;
+            };
             if environment.usable() {
                 environment.set_state(EnvironmentState::Busy);
                 return Some(environment);
             }
         }
+    }
+
+    /// Notes that an environment is not done with an event whose answer was given, or is now.
+    pub(crate) fn finishing(&self, environment: &Environment, change: isize) {
+        let mut pool = self.lock();
+        if let Some(share) = pool.functions.get_mut(&environment.function().id) {
+            share.finishing = share.finishing.saturating_add_signed(change);
+        }
+        drop(pool);
+        self.room.notify_all();
     }
 
     /// Takes an environment back after an invocation.
@@ -338,6 +360,11 @@ impl Core {
         }
     }
 
+    /// Whether a function can have environments: neither it nor its host is closed.
+    pub fn serves(&self, function: &Function) -> bool {
+        !self.is_closed() && self.lock().functions.contains_key(&function.id)
+    }
+
     /// Every environment that lives.
     pub fn environments(&self) -> Vec<Arc<Environment>> {
         let mut living = self.supervisor.living();
@@ -358,6 +385,8 @@ impl Core {
         for environment in &living {
             environment.retire();
         }
+        // Those whose extensions are to be told have a moment, all of them the same.
+        self.see_off_extensions(&living, deadline);
         // In one step where there is one; some may have to be helped.
         let killed = self.house.groups.kill();
         for environment in living.iter().filter(|environment| !killed || environment.may_be_throttled()) {
@@ -456,6 +485,15 @@ impl Core {
     /// this does.
     pub fn disown(&self) {
         self.house.state.let_go();
+    }
+
+    fn see_off_extensions(&self, living: &[Arc<Environment>], deadline: Instant) {
+        for environment in living.iter().filter(|environment| environment.has_extensions()) {
+            environment.kill(Cause::Retired);
+        }
+        for environment in living.iter().filter(|environment| environment.is_leaving()) {
+            process::readable(environment.pidfd(), deadline.saturating_duration_since(Instant::now()));
+        }
     }
 
     fn wait_for_room<'a>(&self, mut pool: MutexGuard<'a, Pool>) -> MutexGuard<'a, Pool> {

@@ -21,6 +21,11 @@ pub fn program(architecture: Architecture, network: bool) -> Vec<Instruction> {
     compile(architecture, &policy::rules(architecture, network))
 }
 
+/// The same for one that writes files that others see.
+pub fn program_for_shared_files(architecture: Architecture, network: bool) -> Vec<Instruction> {
+    compile(architecture, &policy::rules_for_shared_files(architecture, network))
+}
+
 /// A filter that allows the calls of these names, separated by white space; everything else kills.
 pub fn nothing_but(names: &str, architecture: Architecture) -> Vec<Instruction> {
     let allowed = names.split_ascii_whitespace().filter_map(|name| table::find(name)?.number(architecture));
@@ -328,6 +333,44 @@ mod tests {
         }
         for name in ["sendmsg", "recvmsg"] {
             assert_judged(name, &[(&[1, 1, 0x4000_0000, 1], ALLOW), (&[0, 0, 1], refused), (&[0, 0, 0x4041], refused)]);
+        }
+    }
+
+    #[test]
+    fn nobody_else_gets_a_program_that_makes_them_its_owner() {
+        const O_TMPFILE: u64 = 0o20_200_000;
+        let (refused, unknown) = (Verdict::Refuse(EPERM), Verdict::Refuse(ENOSYS));
+        let modes = [(0o644, ALLOW), (0o1777, ALLOW), (0o4755, refused), (0o2755, refused), (0o6000, refused)];
+        for architecture in ARCHITECTURES {
+            let program = program_for_shared_files(architecture, true);
+            check(&program);
+            let judge = |name: &str, arguments: &[u64]| {
+                let mut all = [GARBAGE; 6];
+                all.iter_mut().zip(arguments).for_each(|(slot, value)| *slot |= value);
+                Some(run(&program, call(architecture, number(name, architecture)?, all)).answer)
+            };
+            for (mode, expected) in modes {
+                let said = |name: &str, arguments: &[u64], verdict| {
+                    let found = judge(name, arguments);
+                    assert!(found.is_none_or(|found| found == answer(verdict)), "{name}{arguments:x?}");
+                };
+                for name in ["chmod", "fchmod", "creat"] {
+                    said(name, &[0, mode], expected);
+                }
+                for name in ["fchmodat", "fchmodat2"] {
+                    said(name, &[0, 0, mode, 0], expected);
+                }
+                for flags in [0o101, 0o1101, O_TMPFILE | 1] {
+                    said("open", &[0, flags, mode], expected);
+                    said("openat", &[0, 0, flags, mode], expected);
+                }
+                // What opens without making has no mode, but whatever is in the register.
+                said("open", &[0, 0o1002, mode], ALLOW);
+                said("openat", &[0, 0, 0o200_000, mode], ALLOW);
+                said("openat2", &[0, 0, 0, 24], unknown);
+                said("mkdirat", &[0, 0, mode], ALLOW);
+            }
+            assert!(program.len() <= 260, "{} instructions", program.len());
         }
     }
 

@@ -298,6 +298,33 @@ pub const fn socket(network: bool) -> Group {
     Group { names: "socket", rule: only(0, ALL_BITS, cases, EAFNOSUPPORT) }
 }
 
+/// `S_ISUID | S_ISGID`
+const SET_ID: u32 = 0o6000;
+const O_CREAT: u32 = 0o100;
+/// Of `O_TMPFILE` the bit that is its own.
+const O_TMPFILE: u32 = 0o20_000_000;
+/// Flags of an open that makes a file, and so takes a mode.
+const MAKES: &[u32] = &[O_CREAT, O_TMPFILE, O_CREAT | O_TMPFILE];
+
+const fn plain_mode(argument: u8) -> Rule {
+    only(argument, SET_ID, CLEAR, EPERM)
+}
+
+const fn opens(flags: u8, made: &'static [Case]) -> Rule {
+    Rule::Switch { argument: flags, mask: O_CREAT | O_TMPFILE, cases: made, otherwise: Verdict::Allow }
+}
+
+/// What holds instead where files are written that others see: no set-user-id programs. There, what belongs to an owner on
+/// the host is written with its identity, and whoever starts such a program out there would become that owner.
+pub static SHARED_FILES: &[Group] = &[
+    Group { names: "chmod fchmod creat", rule: plain_mode(1) },
+    Group { names: "fchmodat fchmodat2", rule: plain_mode(2) },
+    Group { names: "open", rule: opens(1, &[Case { values: MAKES, rule: plain_mode(2) }]) },
+    Group { names: "openat", rule: opens(2, &[Case { values: MAKES, rule: plain_mode(3) }]) },
+    // Its mode lies behind a pointer; C libraries and runtimes fall back.
+    Group { names: "openat2", rule: UNKNOWN },
+];
+
 /// What holds for every number that no group names.
 pub const UNKNOWN: Rule = refuse(ENOSYS);
 
@@ -307,11 +334,19 @@ pub const X32: u32 = 0x4000_0000;
 /// Every named rule by its number on an architecture.
 pub fn rules(architecture: Architecture, network: bool) -> BTreeMap<u32, Rule> {
     let socket = socket(network);
-    let named = STANDARD.iter().chain([&socket]).flat_map(|group| {
-        let calls = group.names.split_ascii_whitespace().filter_map(table::find);
-        calls.filter_map(|call| Some((call.number(architecture)?, group.rule)))
-    });
-    named.collect()
+    STANDARD.iter().chain([&socket]).flat_map(|group| numbered(group, architecture)).collect()
+}
+
+/// The same where files are written that others see.
+pub fn rules_for_shared_files(architecture: Architecture, network: bool) -> BTreeMap<u32, Rule> {
+    let mut rules = rules(architecture, network);
+    rules.extend(SHARED_FILES.iter().flat_map(|group| numbered(group, architecture)));
+    rules
+}
+
+fn numbered(group: &Group, architecture: Architecture) -> impl Iterator<Item = (u32, Rule)> {
+    let calls = group.names.split_ascii_whitespace().filter_map(table::find);
+    calls.filter_map(move |call| Some((call.number(architecture)?, group.rule)))
 }
 
 /// All numbers as ranges with one rule each: the first number of each and its rule, from 0 upwards. `rest` holds for
@@ -381,9 +416,12 @@ mod tests {
             fact("SOL_SOCKET", SOL_SOCKET),
             fact("SO_LINGER", SO_LINGER),
             fact("NETLINK_ROUTE", 0),
+            fact("O_CREAT", O_CREAT),
+            fact("__O_TMPFILE", O_TMPFILE),
+            fact("S_ISUID | S_ISGID", SET_ID),
         ]);
         let headers = "asm/errno.h asm/ioctls.h asm/socket.h linux/sockios.h linux/prctl.h linux/sched.h linux/memfd.h \
-            linux/fcntl.h linux/netlink.h";
+            linux/fcntl.h linux/netlink.h linux/stat.h";
         assert_facts(headers, &facts);
         let library = [
             fact("MSG_OOB", MSG_OOB),
@@ -451,7 +489,7 @@ mod tests {
 
     #[test]
     fn no_case_of_an_argument_rule_is_redundant() {
-        for group in STANDARD.iter().chain([&socket(false), &socket(true)]) {
+        for group in STANDARD.iter().chain(SHARED_FILES).chain([&socket(false), &socket(true)]) {
             check(group.names, group.rule);
         }
     }

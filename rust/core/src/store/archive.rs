@@ -16,8 +16,6 @@ use zip::{CompressionMethod, DateTime, ExtraField, ZipArchive};
 use super::tree::{Attributes, DEEPEST, LONGEST_PATH, Tree, open_named, shown, unreadable};
 use crate::error::{Error, Result};
 
-/// Lambda's limit of a function's code and of its layers, unzipped, in bytes.
-pub(super) const UNZIPPED_BYTES: u64 = 262_144_000;
 /// How many files and directories an archive may have.
 const ENTRIES: usize = 100_000;
 /// How much is read of an archive's directory, in bytes: [`ENTRIES`] names of some 250 bytes each.
@@ -32,10 +30,19 @@ const TYPE_DIRECTORY: u32 = 0o040_000;
 const TYPE_FILE: u32 = 0o100_000;
 const TYPE_LINK: u32 = 0o120_000;
 
-/// Unpacks the archive `source` to `tree`. `left`: how many unzipped bytes may still come, for all archives together.
-pub(super) fn unpack(tree: &mut Tree, source: &Path, left: &mut u64) -> Result<()> {
+/// Unpacks the archive `source`, which may have so many MiB, to `tree`.
+pub(super) fn unpack(tree: &mut Tree, source: &Path, most_mb: u64) -> Result<()> {
     let file = open_named(source)?;
     let length = match file.metadata() {
+        Ok(metadata) if metadata.is_file() && metadata.len() > most_mb << 20 => {
+            return Err(Error::Configuration(format!(
+                "Zipped size must be smaller than {} bytes; {} has {}, so leave out what the function does not need, or allow more \
+                 by Hardening(max_zip_mb=...)",
+                most_mb << 20,
+                shown(source),
+                metadata.len()
+            )));
+        }
         Ok(metadata) if metadata.is_file() => metadata.len(),
         Ok(_) => return Err(broken(source, "it is not a file any more")),
         Err(error) => return Err(unreadable(source, error)),
@@ -74,14 +81,15 @@ pub(super) fn unpack(tree: &mut Tree, source: &Path, left: &mut u64) -> Result<(
     let mut links = Vec::new();
     for step in &plan.steps {
         let opened = archive.by_index(step.index);
-        let entry = opened.map_err(|error| step.failure(source, &io::Error::other(error)))?;
+        let mut entry = opened.map_err(|error| step.failure(source, &io::Error::other(error)))?;
         let executable = entry.external_attributes() >> 16 & 0o111 != 0;
         let attributes = Attributes { executable, modified: modified(&entry) };
-        let mut content = Metered { content: entry, left: &mut *left };
         if step.kind == Kind::File {
-            tree.file(&step.path, attributes, &mut content, &|error| step.failure(source, &error))?;
+            tree.file(&step.path, attributes, &mut entry, &|error| step.failure(source, &error))?;
         } else {
-            links.push((&step.path, step.target(source, content)?));
+            let target = step.target(source, entry)?;
+            tree.count(&step.path, target.len())?;
+            links.push((&step.path, target));
         }
     }
     links.iter().try_for_each(|(path, target)| tree.link(path, target))
@@ -193,15 +201,7 @@ impl Step {
 
     /// The error of content that cannot be read.
     fn failure(&self, source: &Path, error: &io::Error) -> Error {
-        if error.kind() != io::ErrorKind::FileTooLarge {
-            return refused(source, &self.name, &format!("is broken ({error}); make the archive anew"));
-        }
-        Error::Configuration(format!(
-            "Unzipped size must be smaller than {UNZIPPED_BYTES} bytes; entry {:?} of {} goes past that, so leave out what \
-             the function does not need, or pass directories",
-            self.name,
-            shown(source)
-        ))
+        refused(source, &self.name, &format!("is broken ({error}); make the archive anew"))
     }
 }
 
@@ -331,20 +331,6 @@ impl Read for Budgeted<'_> {
 impl Seek for Budgeted<'_> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.file.seek(to)
-    }
-}
-
-/// Content that is counted while it comes, whatever the archive says of its size.
-struct Metered<'a, R> {
-    content: R,
-    left: &'a mut u64,
-}
-
-impl<R: Read> Read for Metered<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.content.read(buffer)?;
-        *self.left = self.left.checked_sub(read as u64).ok_or(io::ErrorKind::FileTooLarge)?;
-        Ok(read)
     }
 }
 

@@ -5,23 +5,25 @@
 
 mod archive;
 mod elf;
+pub mod image;
 mod tree;
 
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use rustix::fs::{Access, AtFlags, FileType, accessat};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, accessat, openat, openat2};
 use sha2::{Digest, Sha256};
 
-use self::tree::{Found, Reading, Tree, shown};
+use self::tree::{Found, Reading, Room, Tree, shown};
 use crate::error::{Error, Result};
-use crate::spec::Architecture;
+use crate::spec::{Architecture, Sizes};
 
 /// How many layers a function may have, as in Lambda.
 const LAYERS: usize = 5;
@@ -32,6 +34,8 @@ pub struct Store {
     shelf: Arc<Shelf>,
     /// Copies made by [`Store::grant`], by source and state. They stay: a path does not tell when it is no longer used.
     granted: Mutex<HashMap<(PathBuf, [u8; 32]), Snapshot>>,
+    /// Images that are in use.
+    images: Mutex<image::Known>,
 }
 
 /// A tree of files that does not change. Its directory is deleted with the last clone of the last snapshot of the same
@@ -45,25 +49,49 @@ pub struct Snapshot {
     _hold: Arc<Hold>,
 }
 
+/// What may still come of a function's code and layers.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    room: Room,
+    zip_mb: u64,
+}
+
+impl Limits {
+    /// As the function's owner has set them.
+    pub fn new(sizes: &Sizes) -> Self {
+        Self { room: Room::of_mb(sizes.code_mb, "Hardening(max_code_mb=...)"), zip_mb: sizes.zip_mb }
+    }
+}
+
 impl Store {
     /// A store in the directory `root`, which exists, is readable by all (0755) and lies in a directory that is private
     /// to this process (0700).
     pub fn new(root: PathBuf) -> Self {
         let shelf = Shelf { root, holds: Mutex::default(), made: AtomicU64::new(0) };
-        Self { shelf: Arc::new(shelf), granted: Mutex::default() }
+        Self { shelf: Arc::new(shelf), granted: Mutex::default(), images: Mutex::default() }
+    }
+
+    /// The state directory that it lies in, with all owners' stores.
+    pub fn place(&self) -> &Path {
+        self.shelf.root.ancestors().nth(3).unwrap_or(&self.shelf.root)
     }
 
     /// Takes a function's code: a directory, a `.py` file or a `.zip` file. Native code for another architecture is an
     /// error.
-    pub fn code(&self, source: &Path, architecture: Architecture) -> Result<Snapshot> {
+    pub fn code(&self, source: &Path, architecture: Architecture, limits: &mut Limits) -> Result<Snapshot> {
         let origin = Origin::of(source, "code is a directory, a `.py` file or a `.zip` file", true)?;
-        let mut left = archive::UNZIPPED_BYTES;
-        self.make(Some(architecture), |tree| self.read(tree, source, origin, &mut left))
+        let zip_mb = limits.zip_mb;
+        self.make(Some(architecture), &mut limits.room, |tree| self.read(tree, source, origin, zip_mb))
     }
 
     /// Lays up to five layers over one another, the first at the bottom; each is a directory or a `.zip` file. Without
     /// any the result is `None`.
-    pub fn layers(&self, sources: &[PathBuf], architecture: Architecture) -> Result<Option<Snapshot>> {
+    pub fn layers(
+        &self,
+        sources: &[PathBuf],
+        architecture: Architecture,
+        limits: &mut Limits,
+    ) -> Result<Option<Snapshot>> {
         if sources.is_empty() {
             return Ok(None);
         }
@@ -73,11 +101,11 @@ impl Store {
                 sources.len()
             )));
         }
-        let mut left = archive::UNZIPPED_BYTES;
-        let snapshot = self.make(Some(architecture), |tree| {
+        let zip_mb = limits.zip_mb;
+        let snapshot = self.make(Some(architecture), &mut limits.room, |tree| {
             sources.iter().try_for_each(|source| {
                 let origin = Origin::of(source, "a layer is a directory or a `.zip` file", false)?;
-                self.read(tree, source, origin, &mut left)
+                self.read(tree, source, origin, zip_mb)
             })
         })?;
         Ok(Some(snapshot))
@@ -100,7 +128,7 @@ impl Store {
         if let Some(snapshot) = lock(&self.granted).get(&id) {
             return Ok(within(snapshot));
         }
-        let snapshot = self.make(None, |tree| match file {
+        let snapshot = self.make(None, &mut { Room::ENDLESS }, |tree| match file {
             Some(name) => tree::copy_file(tree, name.as_bytes(), tree::open_resolved(source)?, source),
             None => tree::copy(tree, source, self.reading(true)),
         })?;
@@ -111,7 +139,7 @@ impl Store {
 
     /// Whether the upper levels of `source` are open to everybody. What closes an installation, an installer's umask,
     /// closes it from the top, and an interpreter has fifty thousand files: all of them are looked at only if need be.
-    fn looks_open(&self, source: &Path) -> Result<bool> {
+    pub fn looks_open(&self, source: &Path) -> Result<bool> {
         const LEVELS: usize = 4;
         let metadata = fs::metadata(source).map_err(|error| tree::unreadable(source, error))?;
         let mut open = is_open(metadata.mode(), metadata.is_dir());
@@ -150,11 +178,11 @@ impl Store {
         Reading { without, lenient }
     }
 
-    fn read(&self, tree: &mut Tree, source: &Path, origin: Origin, left: &mut u64) -> Result<()> {
+    fn read(&self, tree: &mut Tree, source: &Path, origin: Origin, zip_mb: u64) -> Result<()> {
         tree.reads(source);
         match origin {
             Origin::Directory => tree::copy(tree, source, self.reading(false)),
-            Origin::Archive => archive::unpack(tree, source, left),
+            Origin::Archive => archive::unpack(tree, source, zip_mb),
             Origin::Script => {
                 let name = source.file_name().unwrap_or_default();
                 tree::copy_file(tree, name.as_bytes(), tree::open_named(source)?, source)
@@ -163,10 +191,16 @@ impl Store {
     }
 
     /// Makes a snapshot of what `fill` writes, or finds the one of the same content.
-    fn make(&self, native: Option<Architecture>, fill: impl FnOnce(&mut Tree) -> Result<()>) -> Result<Snapshot> {
+    fn make(
+        &self,
+        native: Option<Architecture>,
+        room: &mut Room,
+        fill: impl FnOnce(&mut Tree) -> Result<()>,
+    ) -> Result<Snapshot> {
         let draft = self.shelf.draft()?;
-        let mut tree = Tree::new(&draft.0, native)?;
+        let mut tree = Tree::new(&draft.0, native, *room)?;
         fill(&mut tree)?;
+        *room = tree.room();
         self.shelf.keep(&draft, tree.key())
     }
 }
@@ -200,6 +234,13 @@ impl Origin {
             _ => Err(Error::Configuration(format!("{} is nothing of that kind: {accepted}", shown(source)))),
         }
     }
+}
+
+/// Opens a regular file or directory of a snapshot. Links lead to places in the snapshot, as they do inside.
+pub fn inside(root: &Path, path: impl rustix::path::Arg, flags: OFlags) -> Option<OwnedFd> {
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let root = openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    openat2(&root, path, flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty(), how).ok()
 }
 
 /// Whether everybody can read a file, or list and enter a directory; and execute it where anybody can.

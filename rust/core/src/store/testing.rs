@@ -2,6 +2,11 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 
+/// Lambda's.
+pub(super) fn limits() -> Limits {
+    Limits::new(&Sizes::default())
+}
+
 /// A directory of one test, with a store in it.
 pub(super) struct Scratch {
     path: PathBuf,
@@ -41,7 +46,7 @@ impl Scratch {
     }
 
     pub(super) fn code(&self, source: &Path) -> Result<Snapshot> {
-        self.store.code(source, Architecture::X86_64)
+        self.store.code(source, Architecture::X86_64, &mut limits())
     }
 
     /// Names of what is in the store.

@@ -3,7 +3,7 @@ use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::thread;
 
-use super::testing::Scratch;
+use super::testing::{Scratch, limits};
 use super::*;
 
 fn message<T>(result: Result<T>) -> String {
@@ -105,7 +105,7 @@ fn layers_lie_over_one_another() {
     scratch.write("c/link/x", "c");
     let layers = |names: &[&str]| {
         let sources: Vec<_> = names.iter().map(|name| scratch.path(name)).collect();
-        scratch.store.layers(&sources, Architecture::X86_64)
+        scratch.store.layers(&sources, Architecture::X86_64, &mut limits())
     };
     let two = layers(&["a", "b"]).unwrap().unwrap();
     let read = |name: &str| fs::read_to_string(two.path.join(name)).unwrap();
@@ -133,8 +133,11 @@ fn native_code_has_the_architecture() {
     scratch.write("d/pkg/fast.so", elf::tests::header(183));
     let text = message(scratch.code(&scratch.path("d")));
     assert!(text.contains("\"pkg/fast.so\"") && text.contains("arm64") && text.contains("on x86_64"), "{text}");
-    assert!(scratch.store.code(&scratch.path("d"), Architecture::Arm64).is_ok());
-    assert!(message(scratch.store.layers(&[scratch.path("d")], Architecture::X86_64)).contains("pkg/fast.so"));
+    assert!(scratch.store.code(&scratch.path("d"), Architecture::Arm64, &mut limits()).is_ok());
+    assert!(
+        message(scratch.store.layers(&[scratch.path("d")], Architecture::X86_64, &mut limits()))
+            .contains("pkg/fast.so")
+    );
     scratch.write("d/pkg/fast.so", "\x7fELF");
     assert!(scratch.code(&scratch.path("d")).is_ok());
     assert!(scratch.stored().is_empty());
@@ -203,4 +206,19 @@ fn a_closed_file_is_granted_under_its_name() {
     let copy = scratch.store.grant(&source).unwrap();
     assert_eq!((copy.file_name(), copy == source), (source.file_name(), false));
     assert_eq!(fs::read_to_string(copy).unwrap(), "not looked into");
+}
+
+#[test]
+fn code_and_layers_share_their_room() {
+    let scratch = Scratch::new();
+    scratch.write("code/app.py", vec![1; 1 << 19]);
+    scratch.write("layer/data", vec![1; 1 << 19]);
+    scratch.write("layer2/x", [1]);
+    let mut limits = Limits::new(&Sizes { code_mb: 1, ..Sizes::default() });
+    let x86 = Architecture::X86_64;
+    scratch.store.code(&scratch.path("code"), x86, &mut limits).unwrap();
+    scratch.store.layers(&[scratch.path("layer")], x86, &mut limits).unwrap();
+    let refused = message(scratch.store.layers(&[scratch.path("layer2")], x86, &mut limits));
+    assert!(refused.starts_with("Unzipped size must be smaller than 1048576 bytes"), "{refused}");
+    assert!(refused.contains("\"x\"") && refused.contains("layer2") && refused.contains("max_code_mb"), "{refused}");
 }

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, fchmod, fstat, futimens,
-    mkdirat, openat, openat2, readlinkat, statat, symlinkat, unlinkat,
+    linkat, mkdirat, openat, openat2, readlinkat, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
@@ -27,6 +27,44 @@ pub(super) const LONGEST_PATH: usize = 4000;
 const COPIED_AT_ONCE: usize = 1 << 16;
 /// How files are opened: not blocking, in case a FIFO took a file's place since it was looked at.
 const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+
+/// How large what is unpacked or copied may be, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// What is left of it.
+    pub(super) left: u64,
+    most: u64,
+    /// How its owner allows more.
+    more: &'static str,
+}
+
+impl Room {
+    /// No bound.
+    pub(super) const ENDLESS: Self = Self { left: u64::MAX, most: u64::MAX, more: "" };
+
+    /// A bound in MiB, and the option that sets another.
+    pub fn of_mb(most_mb: u64, more: &'static str) -> Self {
+        let most = most_mb.saturating_mul(1 << 20);
+        Self { left: most, most, more }
+    }
+
+    /// Takes some of it, if there is as much.
+    pub(super) fn take(&mut self, bytes: u64) -> Option<()> {
+        self.left.checked_sub(bytes).map(|left| self.left = left)
+    }
+
+    /// What is said when there is not.
+    pub(super) fn used_up(&self, path: &[u8], source: &Path) -> Error {
+        Error::Configuration(format!(
+            "Unzipped size must be smaller than {} bytes; {} of {} goes past that, so leave out what the function does not need, \
+             or allow more by {}",
+            self.most,
+            shown(OsStr::from_bytes(path)),
+            shown(source),
+            self.more
+        ))
+    }
+}
 
 /// What stands at a path of a tree.
 enum Node {
@@ -60,22 +98,84 @@ pub(super) struct Tree {
     /// The directory that was written to last, and its path.
     parent: Option<(Vec<u8>, OwnedFd)>,
     native: Option<Architecture>,
+    /// How many bytes of files may still come, and might at first.
+    room: Room,
     /// What is being read, for messages.
     source: PathBuf,
 }
 
 impl Tree {
-    /// A tree in the empty directory `root`. `native`: the architecture that native code must be made for.
-    pub(super) fn new(root: &Path, native: Option<Architecture>) -> Result<Self> {
+    /// A tree in the empty directory `root`. `native`: the architecture that native code must be made for. `room`: how many
+    /// bytes its files may have.
+    pub(super) fn new(root: &Path, native: Option<Architecture>, room: Room) -> Result<Self> {
         let opened = rustix::fs::open(root, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .and_then(|fd| fchmod(&fd, Mode::from_raw_mode(0o755)).map(|()| fd))
             .map_err(|error| unwritten(root.as_os_str().as_bytes(), error))?;
-        Ok(Self { root: opened, nodes: BTreeMap::new(), parent: None, native, source: PathBuf::new() })
+        Ok(Self { root: opened, nodes: BTreeMap::new(), parent: None, native, room, source: PathBuf::new() })
     }
 
     /// Says what is read from now on, for messages.
     pub(super) fn reads(&mut self, source: &Path) {
         self.source = source.to_path_buf();
+    }
+
+    /// Counts what comes for `path`.
+    pub(super) fn count(&mut self, path: &[u8], bytes: usize) -> Result<()> {
+        self.room.take(bytes as u64).ok_or_else(|| self.room.used_up(path, &self.source))
+    }
+
+    /// Where the symbolic link at `path` leads, if there is one.
+    pub(super) fn target(&self, path: &[u8]) -> Option<&[u8]> {
+        match self.nodes.get(path)? {
+            Node::Link { target } => Some(target),
+            _ => None,
+        }
+    }
+
+    /// Whether a file stands at `path`.
+    pub(super) fn has_file(&self, path: &[u8]) -> bool {
+        matches!(self.nodes.get(path), Some(Node::File { .. }))
+    }
+
+    /// Whether a directory stands at `path`; the top is one.
+    pub(super) fn has_directory(&self, path: &[u8]) -> bool {
+        path.is_empty() || matches!(self.nodes.get(path), Some(Node::Directory))
+    }
+
+    /// All paths below a directory, each after the one that it is in.
+    pub(super) fn below(&self, path: &[u8]) -> Vec<Vec<u8>> {
+        if path.is_empty() {
+            return self.nodes.keys().cloned().collect();
+        }
+        let (first, end) = ([path, b"/"].concat(), [path, b"0"].concat()); // '0' comes next after '/'
+        self.nodes.range(first..end).map(|(below, _)| below.clone()).collect()
+    }
+
+    /// Gives a file or symbolic link another name.
+    pub(super) fn hard_link(&mut self, path: &[u8], target: &[u8]) -> Result<()> {
+        let node = match self.nodes.get(target) {
+            Some(Node::File { executable, digest }) => Node::File { executable: *executable, digest: *digest },
+            Some(Node::Link { target }) => {
+                let target = target.clone();
+                return self.link(path, &target);
+            }
+            _ => return Err(unwritten(target, Errno::NOENT)),
+        };
+        self.vacate(path)?;
+        let (parent, name) = self.parent(target)?;
+        // The name is opened, not followed: the file stays what it is whatever becomes of the other name.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(parent, name, flags, Mode::empty()).map_err(|error| unwritten(target, error))?;
+        let (parent, name) = self.parent(path)?;
+        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+        linkat(CWD, link, parent, name, AtFlags::SYMLINK_FOLLOW).map_err(|error| unwritten(path, error))?;
+        self.nodes.insert(path.to_vec(), node);
+        Ok(())
+    }
+
+    /// What is left of the room.
+    pub(super) fn room(&self) -> Room {
+        self.room
     }
 
     /// Adds a directory, unless there is one already.
@@ -130,6 +230,7 @@ impl Tree {
             let first = read.min(elf::HEAD - known);
             head[known..known + first].copy_from_slice(&buffer[..first]);
             known += first;
+            self.count(path, read)?;
             hasher.update(&buffer[..read]);
             copy.write_all(&buffer[..read]).map_err(|error| unwritten(path, error))?;
         }
@@ -176,12 +277,11 @@ impl Tree {
     }
 
     /// Removes what stands at `path`, with all that is below it.
-    fn vacate(&mut self, path: &[u8]) -> Result<()> {
+    pub(super) fn vacate(&mut self, path: &[u8]) -> Result<()> {
         let Some(node) = self.nodes.get(path) else { return Ok(()) };
         let mut doomed = vec![path.to_vec()];
         if matches!(node, Node::Directory) {
-            let (first, end) = ([path, b"/"].concat(), [path, b"0"].concat()); // '0' comes next after '/'
-            doomed.extend(self.nodes.range(first..end).map(|(below, _)| below.clone()));
+            doomed.extend(self.below(path));
         }
         for path in doomed.iter().rev() {
             let directory = matches!(self.nodes.remove(path), Some(Node::Directory));

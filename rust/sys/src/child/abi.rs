@@ -31,10 +31,16 @@ pub mod call {
         PREAD64: usize = 17, 67;
         SCHED_YIELD: usize = 24, 124;
         SOCKET: usize = 41, 198;
+        CONNECT: usize = 42, 203;
         SENDTO: usize = 44, 206;
+        SENDMSG: usize = 46, 211;
         RECVMSG: usize = 47, 212;
+        BIND: usize = 49, 200;
+        LISTEN: usize = 50, 201;
+        CLONE: usize = 56, 220;
         EXECVE: usize = 59, 221;
         WAIT4: usize = 61, 260;
+        KILL: usize = 62, 129;
         FCNTL: usize = 72, 25;
         CHDIR: usize = 80, 49;
         UMASK: usize = 95, 166;
@@ -68,6 +74,8 @@ pub mod call {
         EXECVEAT: usize = 322, 281;
         RSEQ: usize = 334, 293;
         // From number 424 on there is one list for every architecture.
+        OPEN_TREE: usize = 428;
+        MOVE_MOUNT: usize = 429;
         CLONE3: usize = 435;
         CLOSE_RANGE: usize = 436;
         OPENAT2: usize = 437;
@@ -81,11 +89,13 @@ pub mod call {
 numbers! { NUMBERS:
     EINTR: i32 = 4;
     ECHILD: i32 = 10;
+    EAGAIN: i32 = 11;
     EBUSY: i32 = 16;
     EINVAL: i32 = 22;
     EPIPE: i32 = 32;
     ENOSYS: i32 = 38;
     EMSGSIZE: i32 = 90;
+    EINPROGRESS: i32 = 115;
 
     O_WRONLY: u32 = 0o1;
     O_RDWR: u32 = 0o2;
@@ -99,6 +109,8 @@ numbers! { NUMBERS:
     AT_FDCWD: i32 = -100;
     AT_EMPTY_PATH: usize = 0x1000;
     AT_RECURSIVE: usize = 0x8000;
+    OPEN_TREE_CLONE: usize = 1;
+    MOVE_MOUNT_F_EMPTY_PATH: usize = 4;
     F_DUPFD: usize = 0;
     F_SETFD: usize = 2;
     FD_CLOEXEC: usize = 1;
@@ -121,6 +133,8 @@ numbers! { NUMBERS:
 
     MS_BIND: u64 = 4096;
     MS_REC: u64 = 16_384;
+    MS_PRIVATE: u64 = 0x4_0000;
+    MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
     PR_SET_DUMPABLE: u64 = 4;
     PR_CAPBSET_DROP: u64 = 24;
     PR_SET_SECUREBITS: u64 = 28;
@@ -151,8 +165,12 @@ numbers! { NUMBERS:
 pub mod library {
     numbers! { LIBRARY:
         AF_INET: usize = 2;
+        SOCK_STREAM: usize = 1;
         SOCK_DGRAM: usize = 2;
+        SOCK_NONBLOCK: usize = 0o4_000;
         SOCK_CLOEXEC: usize = 0o2_000_000;
+        SOL_SOCKET: i32 = 1;
+        SCM_RIGHTS: i32 = 1;
         IFF_UP: u16 = 1;
         MSG_CTRUNC: i32 = 0x8;
         MSG_TRUNC: i32 = 0x20;

@@ -13,6 +13,8 @@ pub enum Code {
     Symlink,
     Bind,
     Grant,
+    Offer,
+    Attach,
     Mount,
     Unmount,
     Pivot,
@@ -40,6 +42,9 @@ pub enum Code {
     CloseFrom,
     ResetSignals,
     Sync,
+    Listen,
+    Place,
+    ExecFd,
     Exec,
 }
 

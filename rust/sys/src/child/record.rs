@@ -16,6 +16,14 @@ pub enum Kind {
     Born = 5,
     /// It waits for its function.
     Parked = 6,
+    /// A socket on which an environment's own programs will be heard comes with it.
+    Listening = 7,
+    /// A launcher has started the process `index`: `value` is its id inside.
+    Started = 8,
+    /// That process has ended: `value` is its wait status.
+    Ended = 9,
+    /// A connection comes with it that was asked for under the number `index`.
+    Connected = 10,
 }
 
 /// Which program a failed step belongs to.
@@ -34,6 +42,8 @@ pub enum Section {
     Child = 4,
     /// What an init does when it has started its child.
     Last = 5,
+    /// What a launcher was asked for.
+    Launch = 6,
 }
 
 /// Sixteen bytes: kind, section, index, value.

@@ -41,7 +41,8 @@ pub fn report(channel: i32, record: Record) {
     let _ = sys::send(channel, &record.to_bytes());
 }
 
-fn run(program: &[u8], context: &mut Context<'_>) -> Result<(), (u32, i32)> {
+/// Runs `program`; where a step fails, tells which and why.
+pub fn run(program: &[u8], context: &mut Context<'_>) -> Result<(), (u32, i32)> {
     let mut steps = Steps::new(program);
     let mut index = 0;
     while let Some(step) = steps.take() {
@@ -67,6 +68,13 @@ fn take(code: Code, mut args: Args<'_>, context: &mut Context<'_>) -> Answer {
             let how = if code == Code::Grant { grant } else { bind };
             let attributes = number(&mut args)?;
             how(attributes, string(&mut args)?, string(&mut args)?)
+        }
+        Code::Offer => offer(context.channel, string(&mut args)?),
+        Code::Attach => {
+            let (index, attributes) = (number(&mut args)? as usize, number(&mut args)?);
+            let target = string(&mut args)?;
+            sys::attach_tree(*context.fds.get(index).ok_or(EINVAL)?, target)?;
+            sys::mount_setattr(target, attributes)
         }
         Code::Mount => {
             let flags = number(&mut args)?;
@@ -139,6 +147,15 @@ fn take(code: Code, mut args: Args<'_>, context: &mut Context<'_>) -> Answer {
         Code::CloseFrom => sys::close_from(number(&mut args)? as u32),
         Code::ResetSignals => reset_signals(),
         Code::Sync => sync(context.channel),
+        Code::Listen => listen(number(&mut args)? as u16, context.channel),
+        Code::Place => {
+            let fd = *context.fds.get(number(&mut args)? as usize).ok_or(EINVAL)?;
+            sys::dup3(fd, number(&mut args)? as i32, 0)
+        }
+        Code::ExecFd => {
+            let fd = number(&mut args)? as i32;
+            sys::exec_fd(fd, string(&mut args)?)
+        }
         Code::Exec => exec(args),
     }
 }
@@ -188,6 +205,15 @@ fn grant(attributes: u64, source: CStr<'_>, target: CStr<'_>) -> Answer {
     bound
 }
 
+/// A copy is in no mount namespace, so that whoever gets it can attach it to their own.
+fn offer(channel: i32, source: CStr<'_>) -> Answer {
+    let fd = sys::open_resolved(source)? as i32;
+    let tree = sys::copy_tree(fd)? as i32;
+    let sent = sys::send_with(channel, &[0], tree);
+    let _ = (sys::close(tree), sys::close(fd));
+    sent
+}
+
 fn drop_bounding() -> Answer {
     let mut capability = 0;
     // The kernel answers EINVAL for the first capability that it does not know.
@@ -222,8 +248,17 @@ fn sync(channel: i32) -> Answer {
     }
 }
 
+/// Hands a listening socket to the supervisor, and keeps none.
+fn listen(port: u16, channel: i32) -> Answer {
+    let socket = sys::listen_on_loopback(port)? as i32;
+    let record = Record { kind: Kind::Listening as u32, section: Section::Init as u32, index: 0, value: 0 };
+    let sent = sys::send_with(channel, &record.to_bytes(), socket);
+    let _ = sys::close(socket);
+    sent
+}
+
 fn exec(mut args: Args<'_>) -> Answer {
-    const MOST: usize = 64;
+    const MOST: usize = 1024;
     let (argc, envc) = (number(&mut args)? as usize, number(&mut args)? as usize);
     if argc >= MOST || envc >= MOST {
         return Err(EINVAL);

@@ -53,6 +53,15 @@ struct Buffer(core::cell::UnsafeCell<[u8; ROOM]>);
 unsafe impl Sync for Buffer {}
 static BUFFER: Buffer = Buffer(core::cell::UnsafeCell::new([0; ROOM]));
 
+/// Where packets are received.
+///
+/// # Safety
+/// Nobody else has it: the process has one thread, and whoever had it before has let go of it.
+pub(super) unsafe fn buffer() -> &'static mut [u8; ROOM] {
+    // SAFETY: the caller vouches for it.
+    unsafe { &mut *BUFFER.0.get() }
+}
+
 /// Serves requests on `control` until the supervisor hangs up (-1). In a child, which is in its seat then: 1 if it is to be
 /// parked, 0 if its function is on the way already.
 /// `rseq_offset`: see [`Thread::current`].
@@ -61,7 +70,7 @@ pub fn serve(control: i32, rseq_offset: isize) -> i32 {
     let _ = sys::signal(SIGCHLD, sys::SIG_IGN);
     let thread = Thread::current(rseq_offset);
     // SAFETY: see `Buffer`; serve is called once and has let go of it when it returns.
-    let buffer = unsafe { &mut *BUFFER.0.get() };
+    let buffer = unsafe { buffer() };
     loop {
         let mut fds = [-1; 16];
         let (len, count) = match sys::receive(control, buffer, &mut fds) {
@@ -84,17 +93,17 @@ pub fn serve(control: i32, rseq_offset: isize) -> i32 {
 
 /// Waits to be given a function, and locks the process down as that function's environment. `parked`: says so first.
 pub fn assign(parked: bool) {
-    // SAFETY: as in `serve`, which has returned in this process.
-    let buffer = unsafe { &mut *BUFFER.0.get() };
+    // SAFETY: see `Buffer`; `serve` has returned in this process.
+    let buffer = unsafe { buffer() };
     let mut fds = [-1; 16];
     if parked {
         report(ENVIRONMENT_CHANNEL, Record { kind: Kind::Parked as u32, section: 0, index: 0, value: 0 });
     }
-    let len = loop {
+    let (len, count) = loop {
         match sys::receive(ENVIRONMENT_CONTROL, buffer, &mut fds) {
             // Nobody will ever give this environment a function.
             Ok((0, _)) => sys::exit(0),
-            Ok((len, _)) => break len,
+            Ok(got) => break got,
             Err(EINTR) => {}
             Err(errno) => fail(ENVIRONMENT_CHANNEL, Section::Assign, u32::MAX, errno),
         }
@@ -103,8 +112,11 @@ pub fn assign(parked: bool) {
     if let Err(errno) = sys::alone() {
         fail(ENVIRONMENT_CHANNEL, Section::Assign, u32::MAX, errno);
     }
-    run_or_exit(&buffer[..len], Section::Assign, &mut Context::new(ENVIRONMENT_CHANNEL, &[]));
-    let _ = sys::close(ENVIRONMENT_CHANNEL);
+    // What came along is attached, and then nobody's.
+    run_or_exit(&buffer[..len], Section::Assign, &mut Context::new(ENVIRONMENT_CHANNEL, &fds[..count]));
+    for &fd in fds[..count].iter().chain(&[ENVIRONMENT_CHANNEL]) {
+        let _ = sys::close(fd);
+    }
 }
 
 struct Request<'a> {

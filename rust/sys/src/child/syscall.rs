@@ -174,6 +174,17 @@ pub fn mount_setattr(path: CStr<'_>, set: u64) -> Answer {
     call!(MOUNT_SETATTR, AT_FDCWD, path.as_ptr(), abi::AT_RECURSIVE, attr.as_ptr(), size_of_val(&attr))
 }
 
+/// A copy of the mount tree at a path that is open, attached to nothing (kernel 5.2).
+pub fn copy_tree(fd: i32) -> Answer {
+    let flags = abi::OPEN_TREE_CLONE | abi::O_CLOEXEC as usize | abi::AT_EMPTY_PATH | abi::AT_RECURSIVE;
+    call!(OPEN_TREE, fd, c"".as_ptr(), flags)
+}
+
+/// Attaches such a copy to `path`.
+pub fn attach_tree(tree: i32, path: CStr<'_>) -> Answer {
+    call!(MOVE_MOUNT, tree, c"".as_ptr(), AT_FDCWD, path.as_ptr(), abi::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
 /// Makes `.` the root and lets go of the old one.
 pub fn pivot_here() -> Answer {
     const MNT_DETACH: usize = 2;
@@ -297,6 +308,52 @@ pub fn loopback_up() -> Answer {
     answer
 }
 
+/// `struct sockaddr_in`.
+#[repr(C)]
+struct InternetAddress {
+    family: u16,
+    port: u16,
+    address: u32,
+    zero: [u8; 8],
+}
+
+impl InternetAddress {
+    fn loopback(port: u16) -> Self {
+        let address = u32::from_ne_bytes([127, 0, 0, 1]);
+        Self { family: abi::library::AF_INET as u16, port: port.to_be(), address, zero: [0; 8] }
+    }
+}
+
+/// A socket that listens on this port of the loopback interface.
+pub fn listen_on_loopback(port: u16) -> Answer {
+    use abi::library::{AF_INET, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM};
+    const BACKLOG: usize = 64;
+    let fd = call!(SOCKET, AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)?;
+    let address = InternetAddress::loopback(port);
+    call!(BIND, fd, &raw const address, size_of_val(&address))?;
+    call!(LISTEN, fd, BACKLOG)?;
+    Ok(fd)
+}
+
+/// A socket that is connected to this port of the loopback interface, or on its way there.
+pub fn connect_to_loopback(port: u16) -> Answer {
+    use abi::library::{AF_INET, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM};
+    let fd = call!(SOCKET, AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)?;
+    let address = InternetAddress::loopback(port);
+    match call!(CONNECT, fd, &raw const address, size_of_val(&address)) {
+        Ok(_) | Err(abi::EINPROGRESS) => Ok(fd),
+        Err(errno) => {
+            let _ = close(fd as i32);
+            Err(errno)
+        }
+    }
+}
+
+/// Sends a signal.
+pub fn kill(pid: i32, signal: u32) -> Answer {
+    call!(KILL, pid, signal)
+}
+
 pub const SIG_DFL: usize = 0;
 pub const SIG_IGN: usize = 1;
 
@@ -416,6 +473,32 @@ struct ControlHeader {
     kind: i32,
 }
 
+/// Sends one packet with a descriptor.
+pub fn send_with(fd: i32, bytes: &[u8], descriptor: i32) -> Answer {
+    use abi::library::{MSG_NOSIGNAL, SCM_RIGHTS, SOL_SOCKET};
+    #[repr(C)]
+    struct Control {
+        header: ControlHeader,
+        descriptor: i32,
+        padding: i32,
+    }
+    // The padding is no part of the length: it would be taken for a second descriptor.
+    let len = size_of::<ControlHeader>() + size_of::<i32>();
+    let header = ControlHeader { len, level: SOL_SOCKET, kind: SCM_RIGHTS };
+    let mut control = Control { header, descriptor, padding: 0 };
+    let mut vector = Vector { base: bytes.as_ptr().cast_mut(), len: bytes.len() };
+    let message = Message {
+        name: 0,
+        name_len: 0,
+        vectors: &raw mut vector,
+        vectors_len: 1,
+        control: (&raw mut control).cast(),
+        control_len: size_of_val(&control),
+        flags: 0,
+    };
+    call!(SENDMSG, fd, &raw const message, MSG_NOSIGNAL)
+}
+
 /// Receives one packet and the descriptors that came with it: the packet's length and how many descriptors there were.
 pub fn receive(fd: i32, to: &mut [u8], fds: &mut [i32; 16]) -> Result<(usize, usize), i32> {
     use abi::library::{MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_TRUNC};
@@ -510,8 +593,11 @@ mod tests {
         library.extend(structure!(Message, "msghdr", name "msg_name", name_len "msg_namelen", vectors "msg_iov",
             vectors_len "msg_iovlen", control "msg_control", control_len "msg_controllen", flags "msg_flags"));
         library.extend(structure!(ControlHeader, "cmsghdr", len "cmsg_len", level "cmsg_level", kind "cmsg_type"));
+        library.extend(
+            structure!(InternetAddress, "sockaddr_in", family "sin_family", port "sin_port", address "sin_addr"),
+        );
         library.extend(structure!(InterfaceRequest, "ifreq", flags "ifr_flags"));
-        assert_facts("sys/socket.h net/if.h", &library);
+        assert_facts("sys/socket.h net/if.h netinet/in.h", &library);
     }
 
     #[test]

@@ -7,7 +7,9 @@ use zip::write::SimpleFileOptions;
 
 use super::super::testing::Scratch;
 use super::*;
-use crate::store::Snapshot;
+use crate::spec::{Architecture, Sizes};
+use crate::store::tree::Room;
+use crate::store::{Limits, Snapshot};
 
 type Bytes = Vec<u8>;
 
@@ -54,7 +56,8 @@ fn with_mode(bytes: Bytes, mode: u32) -> Bytes {
 }
 
 fn unpacked(scratch: &Scratch, bytes: &[u8]) -> Result<Snapshot> {
-    scratch.code(&scratch.write("code.zip", bytes))
+    let mut limits = Limits::new(&Sizes { zip_mb: 100, ..Sizes::default() });
+    scratch.store.code(&scratch.write("code.zip", bytes), Architecture::X86_64, &mut limits)
 }
 
 /// The message with which an archive is refused, and nothing of it is left.
@@ -224,11 +227,22 @@ fn a_wrong_byte_is_survived() {
     assert!(scratch.stored().is_empty());
 }
 
-fn unpack_within(bytes: &[u8], mut left: u64) -> Result<u64> {
+fn unpack_within(bytes: &[u8], left: u64) -> Result<u64> {
     let scratch = Scratch::new();
     let source = scratch.write("code.zip", bytes);
-    let mut tree = Tree::new(&scratch.directory("tree"), None).unwrap();
-    unpack(&mut tree, &source, &mut left).map(|()| left)
+    let mut room = Room::of_mb(250, "an option");
+    room.left = left;
+    let mut tree = Tree::new(&scratch.directory("tree"), None, room).unwrap();
+    unpack(&mut tree, &source, 50).map(|()| tree.room().left)
+}
+
+#[test]
+fn zipped_bytes_are_counted() {
+    let scratch = Scratch::new();
+    let source = scratch.write("code.zip", []);
+    File::options().write(true).open(&source).unwrap().set_len((50 << 20) + 1).unwrap();
+    let message = scratch.code(&source).unwrap_err().to_string();
+    assert!(message.starts_with("Zipped size must be smaller than 52428800 bytes"), "{message}");
 }
 
 fn bomb() -> Bytes {
@@ -336,7 +350,7 @@ fn fuzz_archives_are_unpacked_whole_or_refused() {
         let fate = match outcome {
             Ok(snapshot) => {
                 let (files, size) = inspect(&snapshot.path, &snapshot.path);
-                assert!(size <= UNZIPPED_BYTES);
+                assert!(size <= 250 << 20);
                 format!("{files} files")
             }
             Err(Error::Configuration(why)) => why.chars().filter(char::is_ascii_alphabetic).skip(20).take(60).collect(),

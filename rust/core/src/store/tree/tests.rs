@@ -156,7 +156,7 @@ fn a_swapped_link_leads_nowhere() {
 fn nothing_is_written_through_a_link() {
     let scratch = Scratch::new();
     let outside = scratch.directory("outside");
-    let mut tree = Tree::new(&scratch.directory("tree"), None).unwrap();
+    let mut tree = Tree::new(&scratch.directory("tree"), None, Room::ENDLESS).unwrap();
     // Behind the tree's back, which knows its own links.
     symlink(&outside, scratch.path("tree/link")).unwrap();
     assert!(matches!(tree.directory(b"link/sub"), Err(Error::Kernel { .. })));

@@ -1,0 +1,209 @@
+//! What an environment's launcher starts: a runtime that is a program and speaks Lambda's Runtime API, and external
+//! extensions. Pure data, made when the function is.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use coldframe_sys::child::serve::ROOM;
+use coldframe_sys::program::{self, Step};
+
+use crate::error::{Error, Result};
+use crate::plan::RUNTIME;
+use crate::spec::{Interpreter, Spec};
+use crate::variables::Names;
+
+/// Where the API is served, on the environment's own loopback interface.
+pub const PORT: u16 = 9001;
+/// What stands for a port that is known only when there is an environment: as long as any that the kernel gives.
+const ANY: &str = "127.0.0.1:00000";
+/// The descriptor of a runtime's framed log.
+pub const LOG: i32 = 62;
+/// External extensions, and those that a runtime registers, together.
+pub const MOST_EXTENSIONS: usize = 10;
+/// Variables and arguments of one process at most.
+const MOST_VARIABLES: usize = 1000;
+/// Variables that only a runtime has.
+const OF_RUNTIMES: [&str; 9] = [
+    "AWS_EXECUTION_ENV",
+    "AWS_LAMBDA_LOG_GROUP_NAME",
+    "AWS_LAMBDA_LOG_STREAM_NAME",
+    "AWS_XRAY_CONTEXT_MISSING",
+    "AWS_XRAY_DAEMON_ADDRESS",
+    "LAMBDA_RUNTIME_DIR",
+    "LAMBDA_TASK_ROOT",
+    "_AWS_XRAY_DAEMON_ADDRESS",
+    "_HANDLER",
+];
+
+/// A process to be started.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// An extension's file name; empty for the runtime.
+    pub name: String,
+    /// What is executed.
+    pub path: String,
+    /// How, but for the port.
+    steps: Vec<u8>,
+}
+
+/// All that an environment starts.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The runtime.
+    pub runtime: Program,
+    /// External extensions, which are started before it.
+    pub extensions: Vec<Program>,
+    /// Whether a script of the owner's starts the runtime: one that is missing is an exit of the runtime's (127).
+    pub wrapped: bool,
+}
+
+impl Launch {
+    /// What environments of this function start; `None` where its handler is called by the process that was forked.
+    /// `code` and `layers` are where those are on the host.
+    pub fn of(
+        spec: &Spec,
+        names: &Names,
+        env: &BTreeMap<String, String>,
+        code: &Path,
+        layers: Option<&Path>,
+    ) -> Result<Option<Self>> {
+        let extensions = layers.map_or_else(|| Ok(Vec::new()), extensions)?;
+        let wrapper = spec.env.get("AWS_LAMBDA_EXEC_WRAPPER").filter(|wrapper| !wrapper.is_empty());
+        let mut runtime_env = env.clone();
+        let command = match &spec.interpreter {
+            Some(_) if extensions.is_empty() && wrapper.is_none() => return Ok(None),
+            Some(interpreter) => {
+                runtime_env.insert("_COLDFRAME".into(), settings(spec, names, interpreter));
+                let script = format!("{RUNTIME}/bootstrap.py");
+                [&interpreter.executable.display().to_string(), "-I", "-S", "-B", &script].map(str::to_owned).to_vec()
+            }
+            None => vec![bootstrap(spec, code, layers)?],
+        };
+        runtime_env.insert("_LAMBDA_TELEMETRY_LOG_FD".into(), LOG.to_string());
+        let command = wrapper.into_iter().cloned().chain(command).collect();
+        let mut extension_env = env.clone();
+        extension_env.retain(|name, _| !OF_RUNTIMES.contains(&name.as_str()));
+        for env in [&mut runtime_env, &mut extension_env] {
+            let address = if spec.network { ANY.to_owned() } else { format!("127.0.0.1:{PORT}") };
+            env.insert("AWS_LAMBDA_RUNTIME_API".into(), address);
+        }
+        let extension = |name: String| {
+            let path = format!("/opt/extensions/{name}");
+            // Their output has a pipe of its own: what they write is told apart.
+            let places = [Step::Place { index: 0, to: 1 }, Step::Place { index: 0, to: 2 }];
+            program(name, vec![path], &extension_env, &places)
+        };
+        Ok(Some(Self {
+            runtime: program(String::new(), command, &runtime_env, &[Step::Place { index: 0, to: LOG }])?,
+            extensions: extensions.into_iter().map(extension).collect::<Result<_>>()?,
+            wrapped: wrapper.is_some(),
+        }))
+    }
+}
+
+impl Program {
+    /// How it is started in an environment whose API is served on this port.
+    pub fn steps(&self, port: u16) -> Cow<'_, [u8]> {
+        let address = |at: &usize| self.steps[*at..].starts_with(ANY.as_bytes());
+        let Some(at) = Some(port).filter(|&port| port != PORT).and_then(|_| (0..self.steps.len()).find(address)) else {
+            return Cow::Borrowed(&self.steps);
+        };
+        let mut steps = self.steps.clone();
+        steps[at..at + ANY.len()].copy_from_slice(format!("127.0.0.1:{port:05}").as_bytes());
+        Cow::Owned(steps)
+    }
+}
+
+fn program(name: String, argv: Vec<String>, env: &BTreeMap<String, String>, places: &[Step]) -> Result<Program> {
+    let path = argv[0].clone();
+    if argv.len() + env.len() > MOST_VARIABLES {
+        return Err(Error::Configuration(format!("env has {} variables; keep it below {MOST_VARIABLES}", env.len())));
+    }
+    let mut steps = vec![Step::ResetSignals, Step::Setsid];
+    steps.extend(places.iter().cloned());
+    steps.push(Step::Chdir { path: "/var/task".into() });
+    let envp = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    steps.push(Step::Exec { path: path.clone(), argv, envp });
+    let steps = program::encode(&steps);
+    // With room for what goes before it.
+    if steps.len() > ROOM - 64 {
+        let message = format!("env is {} bytes for a process of its own; keep it below {}", steps.len(), ROOM - 1024);
+        return Err(Error::Configuration(message));
+    }
+    Ok(Program { name, path, steps })
+}
+
+/// The program that a function brings: in its code, or else in a layer.
+fn bootstrap(spec: &Spec, code: &Path, layers: Option<&Path>) -> Result<String> {
+    for (host, inside) in [(Some(code), "/var/task"), (layers, "/opt")] {
+        let Some(file) = host.map(|host| host.join("bootstrap")).filter(|file| file.is_file()) else { continue };
+        if !is_executable(&file) {
+            return Err(Error::Configuration(format!(
+                "{inside}/bootstrap of {:?} is not executable; say chmod +x before it is packed",
+                spec.name
+            )));
+        }
+        return Ok(format!("{inside}/bootstrap"));
+    }
+    Err(Error::Configuration(format!(
+        "{:?} has no runtime: Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]; put an executable \
+         `bootstrap` that speaks Lambda's Runtime API at the top of the code or of a layer",
+        spec.name
+    )))
+}
+
+/// The names of the executable files directly in `/opt/extensions`.
+fn extensions(layers: &Path) -> Result<Vec<String>> {
+    let directory = layers.join("extensions");
+    if !directory.is_dir() {
+        return Ok(Vec::new());
+    }
+    let failed = |e| Error::kernel("reading", directory.display().to_string(), e);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.is_file() && is_executable(&path) {
+            names.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
+        }
+    }
+    names.sort();
+    if names.len() > MOST_EXTENSIONS {
+        return Err(Error::Configuration(format!(
+            "the layers have {} external extensions and may have {MOST_EXTENSIONS}; leave some out",
+            names.len()
+        )));
+    }
+    Ok(names)
+}
+
+fn is_executable(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o111 != 0)
+}
+
+/// What `bootstrap.py` has to know before it can import anything.
+fn settings(spec: &Spec, names: &Names, interpreter: &Interpreter) -> String {
+    let packages = if spec.packages { interpreter.site.clone() } else { Vec::new() };
+    serde_json::json!({"stdlib": interpreter.stdlib, "packages": packages, "arn": names.arn}).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extensions_are_the_executable_files_at_the_top() {
+        let layers = std::env::temp_dir().join(format!("coldframe-extensions-{}", std::process::id()));
+        let directory = layers.join("extensions");
+        fs::create_dir_all(directory.join("folder")).expect("a directory");
+        for (name, mode) in [("second", 0o755), ("first", 0o700), ("notes.txt", 0o644)] {
+            fs::write(directory.join(name), "").expect("a file");
+            fs::set_permissions(directory.join(name), fs::Permissions::from_mode(mode)).expect("its mode");
+        }
+        assert_eq!(extensions(&layers).expect("they are read"), ["first", "second"]);
+        assert_eq!(extensions(&directory).expect("none"), [""; 0]);
+        fs::remove_dir_all(layers).expect("it is ours");
+    }
+}
