@@ -4,8 +4,9 @@ Layout: every public name is listed here, and lives in a private module named af
 
     _function     Function                      _decorator    function
     _host         Host, default_host, Environment
-    _invocation   Invocation, Report            _hardening    Hardening
-    errors        every error, as a tree        _build        build_info, __version__
+    _invocation   Invocation, Report            _stream       Stream
+    _hardening    Hardening                     _build        build_info, __version__
+    errors        every error, as a tree
 
 Behind them: `_options` checks what a function is given, `_event` encodes events, `_future` is what `submit` returns,
 `_interpreter` and `_preload` describe what a function needs of Python, `_core` is the native module.
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from coldframe._hardening import Hardening
     from coldframe._host import Environment, Host, default_host
     from coldframe._invocation import Invocation, Report
+    from coldframe._stream import Stream
     from coldframe.errors import (
         ColdframeError,
         ConfigurationError,
@@ -58,6 +60,7 @@ __all__ = [
     "OutOfMemoryError",
     "PayloadError",
     "Report",
+    "Stream",
     "ThrottledError",
     "__version__",
     "build_info",
@@ -83,6 +86,7 @@ _MODULES = {
     "Host": "_host",
     "Invocation": "_invocation",
     "Report": "_invocation",
+    "Stream": "_stream",
     "__version__": "_build",
     "build_info": "_build",
     "default_host": "_host",

@@ -8,7 +8,7 @@ panic is a `ColdframeError` that says that it is a defect of coldframe. Every wa
 from collections.abc import Callable
 from typing import Any, Literal, TypedDict, final, type_check_only
 
-__all__ = ["EnvironmentInfo", "Function", "Host", "Outcome", "Ticket", "build_info", "doctor", "leftovers"]
+__all__ = ["EnvironmentInfo", "Function", "Host", "Outcome", "Stream", "Ticket", "build_info", "doctor", "leftovers"]
 
 @type_check_only
 class BuildInfo(TypedDict):
@@ -132,6 +132,21 @@ class Outcome:
         """Which environment it was."""
 
 @final
+class Stream:
+    """An invocation whose answer is read piece by piece; cancelled when it is dropped before its end."""
+
+    def chunk(self) -> bytes | None:
+        """Wait for the next chunk; None when there is no more.
+
+        Raises ValueError while another thread waits for one, and `concurrent.futures.CancelledError` when it was closed
+        meanwhile.
+        """
+    def outcome(self) -> Outcome | None:
+        """Return the outcome, once, when the last chunk has been returned."""
+    def close(self) -> None:
+        """Kill the environment that is at it."""
+
+@final
 class EnvironmentInfo:
     """One environment, as it was when it was looked at."""
 
@@ -191,6 +206,8 @@ class Function:
 
         The outcome comes out where there is no payload, or where `decode` raises ValueError or RecursionError.
         """
+    def stream(self, event: bytes, *, timeout_s: float | None = None, client_context: bytes | None = None) -> Stream:
+        """Return an invocation that begins when its first chunk is asked for."""
     def isolation(self) -> dict[str, str]:
         """Return every protection with what of it is in force."""
     def close(self) -> None:

@@ -31,6 +31,7 @@ from coldframe._options import (
     refuse_unfinished,
     shown,
 )
+from coldframe._stream import Stream
 from coldframe.errors import ColdframeError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -268,6 +269,21 @@ class Function:
         finally:
             for future in pending:
                 future.cancel()
+
+    def stream(
+        self,
+        event: Any = None,  # noqa: ANN401 - any JSON
+        *,
+        timeout_s: float | None = None,
+        client_context: Mapping[str, Any] | None = None,
+    ) -> Stream:
+        """Invoke the function and iterate over its answer as the handler writes it, chunk by chunk.
+
+        A handler streams by returning a generator, or another iterator, of str and bytes; what any other one returns
+        is a single chunk of JSON. At most 200 MiB come through. What `invoke` raises is raised with the first chunk.
+        """
+        timeout, context = _options(timeout_s, client_context)
+        return Stream(self._live().stream(encode_event(event), timeout_s=timeout, client_context=context))
 
     @property
     def host(self) -> Host:

@@ -127,13 +127,16 @@ def decode_text(text: str) -> Any:  # noqa: ANN401 - whatever JSON the handler r
     return value if end == len(text) else json.loads(text)
 
 
-def from_outcome(outcome: _core.Outcome) -> Invocation:
-    """Return the core's `outcome` as an `Invocation`; a payload that is no JSON makes it a failed one."""
+def from_outcome(outcome: _core.Outcome, *, streamed: bool = False) -> Invocation:
+    """Return the core's `outcome` as an `Invocation`; a payload that is no JSON makes it a failed one.
+
+    A payload that was `streamed` has gone elsewhere, and may be anything.
+    """
     payload: Any = None
     error: InvocationError | None = None
     if outcome.kind == "ok":
         try:
-            payload = decode(outcome.payload)
+            payload = None if streamed else decode(outcome.payload)
         except (ValueError, RecursionError) as reason:
             why = f"the response is not JSON that can be read here: {_explain(reason)}"
             error = PayloadError(f"Runtime.MarshalError: {why}", error_type="Runtime.MarshalError", error_message=why)

@@ -116,11 +116,47 @@ def test_a_forged_error_that_makes_no_sense(harm, body):
     assert works(fn)
 
 
-@pytest.mark.parametrize("kind", [11, 12])
-def test_an_answer_of_initialisation_is_none_to_an_event(harm, kind):
+@pytest.mark.parametrize("kind", [11, 12, 15, 16])
+def test_an_answer_of_initialisation_or_a_chunk_is_none_to_an_event(harm, kind):
     fn = harm(TOKEN + FRAME + f"os.write(3, frame({kind}, b'{{}}', token))\nreturn 'honest'")
     assert type(fn.invoke("harm").error) is EnvironmentExit
     assert works(fn)
+
+
+@pytest.mark.parametrize(
+    ("chunk", "chunks"),
+    [
+        ("frame(16, b'forged', token)", [b"forged"]),
+        ("frame(16, b'', token)", [b""]),
+        ("frame(16, b'x', token, 2) + b'yz'", []),
+        ("frame(16, b'x', token, 1048577)", []),
+        ("frame(16, b'x', token, 4294967295)", []),
+        ("frame(16, b'x', token + 1)", []),
+        ("frame(11, b'', token)", []),
+        ("b'rubbish'", []),
+    ],
+)
+def test_a_handler_that_forges_chunks_of_its_own(harm, chunk, chunks):
+    fn = harm(TOKEN + FRAME + f"os.write(3, {chunk})\nreturn iter(['honest'])")
+    stream, seen = fn.stream("harm"), []
+    try:
+        seen += stream
+    except EnvironmentExit:
+        assert seen == []
+    else:
+        assert seen == [*chunks, b"honest"]
+    assert works(fn)
+
+
+def test_chunks_kept_for_the_next_invocation_do_not_reach_it(harm):
+    fn = harm(
+        TOKEN + FRAME + "os.write(3, frame(13, b'', token))\n"
+        "for _ in range(8):\n    os.write(3, frame(16, b'stale', token))\nreturn 'last'",
+    )
+    for _ in range(3):
+        assert list(fn.stream("harm")) == []
+        assert works(fn)
+        assert list(fn.stream("well")) == [b'"well"']
 
 
 def test_a_handler_that_forks_and_returns_twice(harm):

@@ -106,8 +106,9 @@ def test_a_failed_initialisation_has_its_lines_too_for_both_tries(make):
     told = early_output(invocation)
     tries = [(found["phase"], found["status"], found["type"]) for found in INIT_REPORT.finditer(told)]
     assert tries == [("init", "error", "Runtime.Unknown"), ("invoke", "error", "Runtime.Unknown")]
-    assert told.count("starting\n[ERROR] RuntimeError: broken\r") == 2
-    assert INIT_REPORT.sub("", told).count("\n") == 4
+    assert len(re.findall(r"starting\n\[WARNING\]\t\S+Z\t\tLAMBDA_WARNING: Unhandled exception\. ", told)) == 2
+    assert told.count("\r\n[ERROR] RuntimeError: broken\r") == 2
+    assert INIT_REPORT.sub("", told).count("\n") == 6
     first, second = (float(found["duration"]) for found in INIT_REPORT.finditer(told))
     assert first == pytest.approx(invocation.report.init_duration_ms, abs=0.01)
     assert second < invocation.report.duration_ms

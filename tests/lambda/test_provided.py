@@ -1,7 +1,9 @@
 """Functions whose runtime is a program of their own that speaks Lambda's Runtime API, and extensions beside it."""
 
 import os
+import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -198,3 +200,83 @@ def test_a_bootstrap_that_cannot_be_run_is_told(function, tmp_path):
     failed = function(tmp_path).invoke()
     assert isinstance(failed.error, coldframe.InitError)
     assert failed.error.error_type == "Runtime.InvalidEntrypoint"
+
+
+STREAM = """\
+import socket
+def stream(request, pieces, trailer=""):
+    host, port = os.environ["AWS_LAMBDA_RUNTIME_API"].split(":")
+    with socket.create_connection((host, int(port))) as to:
+        to.sendall(
+            f"POST {ROOT}/invocation/{request}/response HTTP/1.1\\r\\nHost: {host}\\r\\n"
+            "Lambda-Runtime-Function-Response-Mode: streaming\\r\\nTransfer-Encoding: chunked\\r\\n"
+            "Trailer: Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body\\r\\n\\r\\n".encode())
+        for piece in pieces:
+            to.sendall(f"{len(piece):x}\\r\\n{piece}\\r\\n".encode())
+        to.sendall(f"0\\r\\n{trailer}\\r\\n".encode())
+        return to.recv(1000)
+"""
+
+
+def test_an_answer_is_streamed_as_it_is_written(provided):
+    fn = provided(
+        STREAM
+        + """\
+def pieces():
+    yield "a"
+    while not os.path.exists("/tmp/go"):
+        time.sleep(0.01)
+    yield "b"
+def wait(seconds):
+    time.sleep(seconds)
+    open("/tmp/go", "w").close()
+request, headers, body = following()
+threading.Thread(target=wait, args=[0.7]).start()
+stream(request, pieces())
+request, headers, body = following()
+stream(request, ['{"whole": ', "true}"])
+following()
+""",
+        timeout_s=10,
+    )
+    times = [(chunk, time.monotonic()) for chunk in fn.stream()]
+    assert [chunk for chunk, _ in times] == [b"a", b"b"]
+    assert times[1][1] - times[0][1] > 0.3
+    assert fn.invoke().payload == {"whole": True}
+
+
+def test_an_error_in_the_middle_of_a_stream_is_told_after_it(provided):
+    fn = provided(
+        STREAM
+        + """\
+import base64
+error = base64.b64encode(b'{"errorMessage": "no", "errorType": "Broken"}').decode()
+request, headers, body = following()
+name = "Lambda-Runtime-Function-Error"
+stream(request, ["a"], f"{name}-Type: Error\\r\\n{name}-Body: {error}\\r\\n")
+following()
+"""
+    )
+    chunks = fn.stream()
+    assert next(chunks) == b"a"
+    with pytest.raises(coldframe.HandlerError, match="no") as caught:
+        next(chunks)
+    assert caught.value.error_type == "Broken"
+
+
+@pytest.mark.needs("root")
+def test_with_the_hosts_network_nobody_else_is_answered(provided):
+    fn = provided(
+        """\
+        def handle(event, request, headers):
+            return os.environ["AWS_LAMBDA_RUNTIME_API"]
+        """,
+        network=True,
+    )
+    host, port = fn().split(":")
+    assert port != "9001"
+    with socket.create_connection((host, int(port)), timeout=10) as stranger:
+        stranger.sendall(b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        with suppress(ConnectionResetError):
+            assert stranger.recv(100) == b""
+    assert fn() == f"{host}:{port}"

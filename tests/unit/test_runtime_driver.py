@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 import select
 import shutil
 import socket
@@ -37,6 +38,8 @@ HISTORY = struct.Struct("<4Q")
 """How the body of READY begins: when the process was forked and assigned, how long the import took, the end; ns."""
 PACKET_BYTES = 65_536
 PATIENCE_S = 20
+WARNING = re.compile(r"\[WARNING\]\t[^\t]*Z\t\tLAMBDA_WARNING: Unhandled exception\. [^\r]*\r\n")
+"""What Lambda's runtime logs ahead of the error that an initialisation failed with."""
 
 IMPORT_RUNTIME = """
 import importlib.util, json, os, sys

@@ -53,7 +53,8 @@ def test_text_records(tmp_path: Path, python: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("level", "shown"), [("INFO", True), ("trace", True), ("WARN", False), ("bogus", False), ("", False)]
+    ("level", "shown"),
+    [("INFO", True), ("TRACE", True), ("trace", False), ("WARN", False), ("bogus", False), ("", False)],
 )
 def test_the_level_of_text_records(tmp_path: Path, level: str, shown: bool) -> None:  # noqa: FBT001
     with Driver(tmp_path, LOGGING).ready(env={"AWS_LAMBDA_LOG_LEVEL": level}) as driver:

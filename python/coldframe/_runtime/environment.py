@@ -9,13 +9,13 @@ import time
 import traceback
 from time import monotonic_ns
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
 from . import errors, inside, wire
 from .context import LambdaContext
 from .handler import forget_shadowed, load
 from .logs import Logs
-from .marshalling import MAX_RESPONSE_BYTES, TOO_LARGE, dumps, marshal, unmarshal
+from .marshalling import MAX_RESPONSE_BYTES, TOO_LARGE, dumps, encode_chunk, marshal, unmarshal
 from .output import Output, write
 
 if TYPE_CHECKING:
@@ -124,6 +124,7 @@ class Environment:
         except SystemExit as leaving:
             self._leave(leaving)
         except BaseException as error:  # noqa: BLE001 - whatever the user's module raises is the answer
+            self._logs.warn()
             self._answer(wire.INIT_ERROR, token, self._report(error, ""))
             self._channel.receive()  # the supervisor ends the environment now
             _exit(1)
@@ -177,9 +178,7 @@ class Environment:
     def _invoke(self, message: tuple[int, int, memoryview] | None = None) -> None:
         """Wait for an event, unless its message has come, run the handler on it, and answer."""
         kind, token, body = message or self._channel.receive()
-        if kind != wire.INVOKE:
-            why = f"message {kind} came where INVOKE was due"
-            raise wire.ProtocolError(why)
+        finish = marshal if kind == wire.INVOKE else self._stream(kind, token)
         identity, deadline_ns, client_bytes = _EVENT.unpack_from(body)
         self._logs.request_id = request_id = identity.decode()
         try:
@@ -190,7 +189,7 @@ class Environment:
             context = LambdaContext(request_id, deadline_ns, self._function, client_context)
             event = unmarshal(body[start:])
             del body  # six megabytes, perhaps, which the handler may want
-            answer = marshal(self._handler(event, context))
+            answer = finish(self._handler(event, context))
             kind = wire.RESPONSE
             if len(answer) > MAX_RESPONSE_BYTES:
                 kind, answer = wire.ERROR, TOO_LARGE
@@ -202,6 +201,23 @@ class Environment:
         # After the answer, so that no invocation waits for it: there is no trace id in the next one either.
         if _TRACE_ID_KEY in self._variables:
             del os.environ[_TRACE_ID]
+
+    def _stream(self, kind: int, token: int) -> Callable[[Any], bytes]:
+        """Return what makes an answer of a result that may go out in chunks: those of an iterator, as they come."""
+        if kind != wire.STREAM:
+            why = f"message {kind} came where INVOKE was due"
+            raise wire.ProtocolError(why)
+
+        def finish(result: Any) -> bytes:  # noqa: ANN401 - a handler returns what it likes
+            if not hasattr(type(result), "__next__"):
+                return marshal(result)
+            for piece in result:
+                chunk = encode_chunk(piece)
+                for start in range(0, len(chunk), wire.MAX_CHUNK_BYTES):
+                    self._answer(wire.CHUNK, token, chunk[start : start + wire.MAX_CHUNK_BYTES])
+            return b""
+
+        return finish
 
     def _answer(self, kind: int, token: int, body: bytes) -> None:
         """Send an answer, with all output before it."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from .marshalling import dumps
 from .output import write
 
 if TYPE_CHECKING:
@@ -20,6 +22,17 @@ _TEXT_TIME = "%Y-%m-%dT%H:%M:%S"
 _JSON_TIME = "%Y-%m-%dT%H:%M:%SZ"
 _NO_BREAK_SPACE = "\u00a0"
 _ERROR_LINE_END = "\r"
+
+# What Lambda's runtime logs ahead of the error that an initialisation failed with.
+_UNHANDLED = (
+    "LAMBDA_WARNING: Unhandled exception. The most likely cause is an issue in the function code. However, in rare "
+    "cases, a Lambda runtime update can cause unexpected function behavior. For functions using managed runtimes, "
+    "runtime updates can be triggered by a function change, or can be applied automatically. To determine if the "
+    "runtime has been updated, check the runtime version in the INIT_START log entry. If this error correlates with a "
+    "change in the runtime version, you may be able to mitigate this error by temporarily rolling back to the previous "
+    "runtime version. For more information, see "
+    "https://docs.aws.amazon.com/lambda/latest/dg/runtimes-update.html\r"
+)
 
 # What every record has. The rest came in with `extra` and belongs in the JSON, as does the name of an asyncio task.
 _ADDED_MEMBERS = {"message", "asctime", "aws_request_id", "tenant_id"}
@@ -44,16 +57,24 @@ class Logs:
         form, level = environ.get("AWS_LAMBDA_LOG_FORMAT"), environ.get("AWS_LAMBDA_LOG_LEVEL")
         if form and form.upper() == "JSON":
             self._json = True
-            self._handler.setFormatter(_JsonFormatter())
+            self._handler.setFormatter(JsonFormatter())
         if level:
-            level = "DEBUG" if level.upper() == "TRACE" else level.upper()
+            level = "DEBUG" if level == "TRACE" else level.upper()
             if isinstance(logging.getLevelName(level), int):
                 logging.getLogger().setLevel(level)
+        if level or self._json:
+            self._handler.__class__ = LambdaLoggerHandlerWithFrameType
+
+    @staticmethod
+    def warn() -> None:
+        """Log what Lambda's runtime does when the initialisation fails."""
+        with contextlib.suppress(Exception):  # the module may have left anything on the root logger
+            logging.warning(_UNHANDLED)  # noqa: LOG015 - where Lambda's runtime logs it
 
     def error(self, payload: Payload) -> None:
         """Write the error block of a failed initialisation or invocation."""
         if self._json:
-            write(_to_json({"timestamp": _now(), "level": "ERROR", **payload}) + "\n")
+            write(dumps({"timestamp": _now(), "level": "ERROR", **payload}).decode() + "\n")
         else:
             write(_error_text(payload))
 
@@ -62,13 +83,14 @@ class LambdaLoggerHandler(logging.Handler):
     """Writes records to whatever sys.stdout is at the time. Handlers look for this name on the root logger."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record."""
-        try:
-            text = self.format(record)
-            # The format ends the line, but a traceback comes after it. Lambda frames its records; here are only lines.
-            write(text if text.endswith("\n") else text + "\n")
-        except Exception:  # noqa: BLE001 - as every handler of the standard library
-            self.handleError(record)
+        """Write one record. What cannot be formatted is the handler's error: Lambda's runtime lets that through."""
+        text = self.format(record)
+        # The format ends the line, but a traceback comes after it. Lambda frames its records; here are only lines.
+        write(text if text.endswith("\n") else text + "\n")
+
+
+class LambdaLoggerHandlerWithFrameType(LambdaLoggerHandler):
+    """The same by the name that it has in Lambda where a format or a level is given."""
 
 
 class _RequestFilter(logging.Filter):
@@ -86,7 +108,7 @@ class _RequestFilter(logging.Filter):
         return True
 
 
-class _JsonFormatter(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """Writes a record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -99,13 +121,13 @@ class _JsonFormatter(logging.Formatter):
             "message": record.msg if structured else record.getMessage(),
             "logger": record.name,
         }
-        if record.exc_info and record.exc_info[0]:
+        if record.exc_info:
             kind, error, trace = record.exc_info
             line["stackTrace"] = traceback.format_tb(trace)
-            line["errorType"] = kind.__name__
+            line["errorType"] = kind.__name__  # type: ignore[union-attr]  # with no exception Lambda's fails like this
             line["errorMessage"] = str(error)
         line["requestId"] = members.get("aws_request_id")
-        if record.exc_info and record.exc_info[0]:
+        if record.exc_info:
             line["location"] = f"{record.pathname}:{record.funcName}:{record.lineno}"
         for name, value in members.items():
             if name not in _RECORD_MEMBERS:

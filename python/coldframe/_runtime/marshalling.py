@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .errors import MARSHAL, UNMARSHAL, Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 MAX_RESPONSE_BYTES = 6_291_556
 TOO_LARGE = (
@@ -24,7 +24,9 @@ TOO_LARGE = (
 )
 
 _ORDINARY = frozenset((str, int, float, bool, type(None), dict, list, tuple))
-_QUOTE = encoder.encode_basestring
+# Lambda's runtimes write every character as it is from Python 3.12 on, and escape what is not ASCII before.
+_ESCAPE = sys.version_info < (3, 12)
+_QUOTE = encoder.encode_basestring_ascii if _ESCAPE else encoder.encode_basestring
 _decoder = json.JSONDecoder()
 _decode = _decoder.decode
 # The scanner in C itself: `decode` looks for white space around the document with two regular expressions.
@@ -67,9 +69,29 @@ def marshal(result: Any) -> bytes:  # noqa: ANN401 - a handler returns what it l
         raise Fault(MARSHAL, message) from None
 
 
-def dumps(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
-    """Return a value of the runtime's own as JSON in UTF-8, with `?` for what UTF-8 cannot hold."""
-    return _fast(value).encode(errors="replace")
+def encode_chunk(piece: Any) -> bytes:  # noqa: ANN401 - a generator yields what it likes
+    """Return the bytes of a piece of a streamed response: of a text in UTF-8."""
+    try:
+        if isinstance(piece, str):
+            return piece.encode()
+        if isinstance(piece, (bytes, bytearray, memoryview)):
+            return bytes(piece)
+        message = f"a streamed response is made of str and bytes, not of {type(piece).__name__}"
+        raise TypeError(message)
+    except Exception as error:  # noqa: BLE001 - the user's own types run code here
+        message = f"Unable to marshal response: {error}"
+        raise Fault(MARSHAL, message) from None
+
+
+def dumps(texts: Mapping[str, str | list[str]]) -> bytes:
+    """Return texts of the runtime's own as JSON in UTF-8, with `?` for what UTF-8 cannot hold."""
+    whole = {name: list(map(_whole, text)) if isinstance(text, list) else _whole(text) for name, text in texts.items()}
+    return _fast(whole).encode()
+
+
+def _whole(text: str) -> str:
+    """Return `text` with `?` for halves of characters."""
+    return text.encode(errors="replace").decode()
 
 
 def _refuse(value: object) -> NoReturn:
@@ -84,7 +106,7 @@ def _fast_encoder() -> Callable[[Any], str]:
     `JSONEncoder.encode` builds an encoder in C for each call, half of the time that a small result takes: build one.
     A `default` of our own keeps out a `json.JSONEncoder.default` that the handler replaced, which Lambda ignores too.
     """
-    plain = json.JSONEncoder(ensure_ascii=False, default=_refuse)
+    plain = json.JSONEncoder(ensure_ascii=_ESCAPE, default=_refuse)
     try:
         sort_keys, skip_keys, allow_nan = False, False, True
         make: Any = encoder.c_make_encoder  # type: ignore[attr-defined]  # missing in typeshed, None on some builds
@@ -132,14 +154,13 @@ def _write(value: Any, out: Callable[[str], None], decimal: Any, open_ids: set[i
         out(_QUOTE(value.decode()))
     elif isinstance(value, decimal):
         out("NaN" if value.is_nan() else str(value))
-    elif not isinstance(value, (dict, list, tuple)) and not hasattr(value, "_asdict"):
+    elif not isinstance(fields := _fields(value), (dict, list, tuple)):
         out(_fast(value))
     elif id(value) in open_ids:
         message = "Circular reference detected"
         raise ValueError(message)
     else:
         open_ids.add(id(value))
-        fields = value._asdict() if not isinstance(value, (dict, list)) and hasattr(value, "_asdict") else value
         separator = ""
         if isinstance(fields, dict):
             out("{")
@@ -156,6 +177,21 @@ def _write(value: Any, out: Callable[[str], None], decimal: Any, open_ids: set[i
                 separator = ", "
             out("]")
         open_ids.remove(id(value))
+
+
+def _fields(value: Any) -> Any:  # noqa: ANN401
+    """Return what a named tuple, or something like it, makes of itself; anything else as it is."""
+    as_dict = getattr(value, "_asdict", None)
+    if callable(as_dict):
+        try:
+            fields = as_dict()
+        except TypeError:
+            return value
+        if not isinstance(fields, dict):
+            message = f"_asdict() must return a dict, not {type(fields).__name__}"
+            raise TypeError(message)
+        return fields
+    return value
 
 
 def _key(key: Any) -> str:  # noqa: ANN401

@@ -15,16 +15,19 @@ from os import readv, write, writev
 INIT = 1
 INVOKE = 2
 DESCRIBE = 3
+STREAM = 4
 READY = 11
 INIT_ERROR = 12
 RESPONSE = 13
 ERROR = 14
 DESCRIBED = 15
+CHUNK = 16
 
 HEADER = struct.Struct("<BxHIQ")
 EVENT = struct.Struct("<36sQI")
 """In front of an event: the request id, the deadline, and how long the client context is, which comes next."""
 PACKET_BYTES = 65_536
+MAX_CHUNK_BYTES = 1 << 20
 FIRST_BYTES = PACKET_BYTES - HEADER.size
 
 

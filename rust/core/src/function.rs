@@ -133,13 +133,14 @@ impl Function {
         let names = Names::of(&spec);
         let env = variables(&spec, &names, image.as_ref().map(|image| &*image.settings));
         let launch = match &image {
-            Some(image) => Some(Launch::of_image(&env, &spec.handler, image)?),
+            Some(image) => Some(Launch::of_image(&spec, &env, image)?),
             None => Launch::of(&spec, &names, &env, &code.path, layers.as_ref().map(|layers| layers.path.as_path()))?,
         };
-        if launch.is_some() && spec.network {
-            return Err(Error::Configuration(format!(
-                "{:?} has network=True and a runtime or extensions that speak Lambda's Runtime API, which would be open to \
-                 everybody on the host's network; leave network out",
+        if launch.is_some() && spec.network && !facts.root {
+            return Err(Error::HostCapability(format!(
+                "{:?} has network=True, and a runtime or extensions that ask Lambda's APIs on the host's loopback interface: \
+                 only where environments have users of their own can others be kept from them; run as root, or leave \
+                 network out",
                 spec.name
             )));
         }

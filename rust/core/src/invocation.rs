@@ -1,21 +1,20 @@
 //! One event through one environment.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use crate::cgroup::Usage;
-use crate::environment::{Cause, Environment, Event, Reply, last_words};
+use crate::environment::{Cause, Environment, Event, Listening, Reply};
 use crate::error::{Error, Result};
 use crate::function::Function;
 use crate::platform::Phase;
-use crate::pool::Core;
 use crate::pool::make::{INIT_TIMEOUT, Made, Need, Served};
+use crate::pool::{Core, Permit};
 use crate::process;
 use crate::random;
-use crate::report::{self, Initialisation, Outcome, Report, Start, Verdict};
+use crate::report::{Initialisation, Outcome, Verdict};
+use crate::serving::{Serving, failed, stillborn};
 use crate::spec::MAX_PAYLOAD;
-use crate::wire::Kind;
+use crate::streaming::Going;
 
 /// What goes with one event.
 pub struct Call<'a> {
@@ -31,8 +30,24 @@ pub struct Call<'a> {
     pub wait: bool,
     /// Whether somebody will look at the report also when all is well.
     pub reported: bool,
+    /// Whether the answer may come in chunks.
+    pub streamed: bool,
     /// Asked whenever a signal came: whether to give up.
     pub interrupted: &'a dyn Fn() -> bool,
+}
+
+/// What came of an event so far.
+enum Progress {
+    Over(Outcome),
+    Going(Serving, Listening, Vec<u8>),
+}
+
+/// The same, as whoever waits for chunks has it.
+pub(crate) enum Answer {
+    /// All of it is here.
+    Over(Outcome),
+    /// A chunk is, and more to come.
+    Going(Going),
 }
 
 /// Set in a deadline that is counted from the moment at which the environment is ready.
@@ -77,7 +92,7 @@ impl Ticket {
     }
 
     /// The invocation is over: a late cancellation must not hit whoever has the environment next.
-    fn release(&self) {
+    pub(crate) fn release(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).environment = Weak::new();
     }
 }
@@ -85,6 +100,14 @@ impl Ticket {
 impl Core {
     /// Runs one event. What went wrong inside is an outcome; what the caller got wrong is an error.
     pub fn invoke(self: &Arc<Self>, function: &Arc<Function>, call: &Call<'_>) -> Result<Outcome> {
+        match self.answer(function, &Call { streamed: false, ..*call })? {
+            Answer::Over(outcome) => Ok(outcome),
+            Answer::Going(_) => unreachable!("only a streamed answer comes in chunks"),
+        }
+    }
+
+    /// The same, up to the first chunk of an answer that comes in chunks.
+    pub(crate) fn answer(self: &Arc<Self>, function: &Arc<Function>, call: &Call<'_>) -> Result<Answer> {
         if call.event.len() > MAX_PAYLOAD {
             return Err(Error::Payload(format!(
                 "the event is {} bytes and may be {MAX_PAYLOAD}; pass large data in a file or in parts",
@@ -97,8 +120,18 @@ impl Core {
         }
         let begun = Instant::now();
         let permit = self.admit(function, call.wait, call.interrupted)?;
-        let outcome = self.run(function, call, timeout, begun);
-        call.ticket.release();
+        match self.run(function, call, timeout, begun) {
+            Ok(Progress::Going(serving, listening, chunk)) => {
+                Ok(Answer::Going(Going::new(serving, listening, chunk, permit)))
+            }
+            Ok(Progress::Over(outcome)) => self.over(call.ticket, permit, Ok(outcome)).map(Answer::Over),
+            Err(e) => self.over(call.ticket, permit, Err(e)).map(Answer::Over),
+        }
+    }
+
+    /// An invocation has ended.
+    pub(crate) fn over(&self, ticket: &Ticket, permit: Permit, outcome: Result<Outcome>) -> Result<Outcome> {
+        ticket.release();
         drop(permit);
         // What a host that has failed did to it is nothing that the handler did.
         if !matches!(&outcome, Ok(Outcome { verdict: Verdict::Ok(_) | Verdict::Handler(_), .. })) && !self.is_closed() {
@@ -113,7 +146,7 @@ impl Core {
         call: &Call<'_>,
         timeout: Duration,
         begun: Instant,
-    ) -> Result<Outcome> {
+    ) -> Result<Progress> {
         let (request, token) = random::uuid_and_number();
         // An idle environment may have died, or have something to say that nobody asked for: then the next one, and in
         // the end a new one.
@@ -132,7 +165,8 @@ impl Core {
         let head = call.head(&request, AFTER_READY | timeout.as_nanos() as u64);
         let event = Event { token, timeout, parts: [&head[..], call.client_context, call.event] };
         let need = Need {
-            event: Some(&event),
+            // One whose answer may come in chunks goes alone.
+            event: (!call.streamed).then_some(&event),
             deadline: None,
             ticket: call.ticket,
             wait: call.wait,
@@ -152,7 +186,7 @@ impl Core {
                     let first = failed(&environment, reply, Phase::Init, took, timeout);
                     if !self.serves(function) {
                         environment.note(|phases| phases.queue = queue);
-                        return Ok(stillborn(&environment, &request, Duration::ZERO, vec![first]));
+                        return Ok(Progress::Over(stillborn(&environment, &request, Duration::ZERO, vec![first])));
                     }
                     return self.initialise_again(function, call, &request, token, timeout, first, queue);
                 }
@@ -173,7 +207,7 @@ impl Core {
         timeout: Duration,
         first: Initialisation,
         queue: Option<Duration>,
-    ) -> Result<Outcome> {
+    ) -> Result<Progress> {
         let begun = Instant::now();
         let deadline = Some(begun + timeout);
         let need = Need { event: None, deadline, ticket: call.ticket, wait: call.wait, interrupted: call.interrupted };
@@ -190,7 +224,7 @@ impl Core {
             Made::Failed(environment, reply, took) => {
                 environment.note(|phases| phases.queue = queue);
                 let second = failed(&environment, reply, Phase::Invoke, took, timeout);
-                Ok(stillborn(&environment, request, begun.elapsed(), vec![first, second]))
+                Ok(Progress::Over(stillborn(&environment, request, begun.elapsed(), vec![first, second])))
             }
         }
     }
@@ -205,72 +239,24 @@ impl Core {
         token: u64,
         timeout: Duration,
         since: Option<Instant>,
-    ) -> Result<Option<Outcome>> {
-        let Served { environment, begun, initialisations } = served;
-        let environment = &environment;
-        if call.reported {
-            environment.catch_up();
-        }
-        let begun = begun.unwrap_or_else(Instant::now);
-        let end = since.unwrap_or(begun) + timeout;
-        let deadline = self.supervisor().keep(environment, end);
-        let quota = environment.unlimited_for().map(|time| self.supervisor().settle(environment, begun + time));
-        let left = end.saturating_duration_since(begun);
-        let head = call.head(request, process::monotonic_ns() + left.as_nanos() as u64);
+    ) -> Result<Option<Progress>> {
+        let serving = Serving::begin(self, served, call, request, timeout, since);
+        let head = call.head(request, process::monotonic_ns() + serving.left().as_nanos() as u64);
         let event = Event { token, timeout, parts: [&head[..], call.client_context, call.event] };
-        let reply = environment.invoke(&event, end + Duration::from_secs(5), call.reported, call.interrupted);
-        let busy = begun.elapsed();
-        environment.note(|phases| phases.invoke = Some(busy.saturating_sub(phases.thaw.unwrap_or_default())));
-        let in_time = self.supervisor().met(&deadline);
-        if let Some(quota) = quota {
-            self.supervisor().met(&quota);
-            environment.was_busy(busy);
+        let (environment, backstop) = (serving.environment(), serving.backstop());
+        if !call.streamed {
+            let reply = environment.invoke(&event, backstop, call.reported, call.interrupted);
+            return Ok(serving.finish(self, call.ticket, reply)?.map(Progress::Over));
         }
-        let duration = since.map_or(busy, |since| since.elapsed());
-        let reply = match reply {
-            Ok(reply) => reply,
-            Err(e) => {
-                environment.kill(Cause::Retired);
-                return Err(e);
-            }
-        };
-        if matches!(reply, Reply::Ended(_))
-            && let Some(e) = environment.setup_failure()
-        {
-            environment.kill(Cause::Retired);
-            return Err(e);
+        match environment.stream(&event, backstop, call.interrupted) {
+            Ok((Reply::Chunk(chunk), listening)) => Ok(Some(Progress::Going(serving, listening, chunk))),
+            reply => Ok(serving.finish(self, call.ticket, reply.map(|(reply, _)| reply))?.map(Progress::Over)),
         }
-        let verdict = match judge(environment, reply, in_time, timeout) {
-            Judged::Verdict(verdict) => verdict,
-            Judged::Unserved => {
-                environment.kill(Cause::Retired);
-                return Ok(None);
-            }
-            Judged::Cancelled => {
-                environment.kill(Cause::Cancelled);
-                return Err(Error::Cancelled);
-            }
-        };
-        let keep = matches!(verdict, Verdict::Ok(_) | Verdict::Handler(_) | Verdict::Payload(_));
-        if !keep {
-            environment.kill(Cause::Retired);
-        }
-        let usage = match verdict {
-            Verdict::Ok(_) if !call.reported => environment.usage_after(busy),
-            _ => environment.usage(),
-        };
-        let outcome = sum_up(environment, usage, verdict, request, duration, initialisations);
-        if keep {
-            // Before anybody else can have it. Cancelled until now, it is killed and not kept.
-            call.ticket.release();
-            self.see_off(environment, end);
-        }
-        Ok(Some(outcome))
     }
 
     /// Takes an environment back after its answer. A runtime that is a program has to ask for the next event first, and so
     /// have its extensions: most do at once, and whoever takes longer keeps no caller waiting. Its deadline still counts.
-    fn see_off(self: &Arc<Self>, environment: &Arc<Environment>, until: Instant) {
+    pub(crate) fn see_off(self: &Arc<Self>, environment: &Arc<Environment>, until: Instant) {
         const AT_ONCE: Duration = Duration::from_millis(1);
         if environment.comes_to_rest(Instant::now() + AT_ONCE) {
             return self.give_back(environment);
@@ -324,108 +310,5 @@ impl Core {
             self.give_back(environment);
         }
         result
-    }
-}
-
-enum Judged {
-    Verdict(Verdict),
-    Unserved,
-    Cancelled,
-}
-
-fn judge(environment: &Environment, reply: Reply, in_time: bool, timeout: Duration) -> Judged {
-    if !in_time || environment.cause() == Cause::Timeout {
-        return Judged::Verdict(Verdict::Timeout(timeout));
-    }
-    match environment.cause() {
-        Cause::Cancelled => return Judged::Cancelled,
-        Cause::Memory => return Judged::Verdict(Verdict::Memory),
-        _ => {}
-    }
-    Judged::Verdict(match reply {
-        Reply::Answer(Kind::Response, body) => Verdict::Ok(body),
-        Reply::Answer(Kind::Error, body) if is_payload_error(&body) => Verdict::Payload(body),
-        Reply::Answer(Kind::Error, body) => Verdict::Handler(body),
-        Reply::Unready => return Judged::Unserved,
-        Reply::Answer(..) | Reply::Rubbish(_) => Verdict::Exit(
-            "Runtime exited with error: it wrote something to its control channel that is no answer".into(),
-        ),
-        Reply::Ended(_) if environment.out_of_memory() => Verdict::Memory,
-        Reply::Ended(status) => Verdict::Exit(last_words(status)),
-        Reply::Interrupted => return Judged::Cancelled,
-    })
-}
-
-fn is_payload_error(error: &[u8]) -> bool {
-    ["Function.ResponseSizeTooLarge", "Runtime.MarshalError"].into_iter().any(|kind| report::is_of_kind(error, kind))
-}
-
-/// Why an environment's function could not be initialised. `timeout`: the invocation's.
-fn failed(environment: &Environment, reply: Reply, phase: Phase, took: Duration, timeout: Duration) -> Initialisation {
-    // One that has its event has that event's time, too.
-    let limit = if phase == Phase::Invoke || environment.has_event() { timeout } else { INIT_TIMEOUT };
-    let verdict = match reply {
-        _ if environment.cause() == Cause::Timeout => Verdict::Timeout(limit),
-        _ if environment.out_of_memory() => Verdict::Memory,
-        Reply::Answer(Kind::InitError, body) => Verdict::Init(body),
-        Reply::Ended(status) => Verdict::Exit(last_words(status)),
-        // It was ready, and was ended at that moment: its host or its function was closed.
-        Reply::Answer(Kind::Ready, _) if environment.cause() == Cause::Retired => Verdict::Exit(last_words(None)),
-        _ => Verdict::Exit(
-            "Runtime exited with error: it wrote something to its control channel that is no answer".into(),
-        ),
-    };
-    let (output, dropped) = environment.output();
-    Initialisation { phase, took, failure: Some(verdict), output, dropped }
-}
-
-/// The outcome of an invocation that no environment could be initialised for: with the last one's error.
-fn stillborn(
-    environment: &Arc<Environment>,
-    request: &str,
-    duration: Duration,
-    initialisations: Vec<Initialisation>,
-) -> Outcome {
-    let failure = initialisations.last().and_then(|last| last.failure.clone());
-    let verdict = failure.unwrap_or_else(|| Verdict::Exit(last_words(None)));
-    sum_up(environment, environment.usage(), verdict, request, duration, initialisations)
-}
-
-fn sum_up(
-    environment: &Arc<Environment>,
-    Usage { cpu, throttled, peak }: Usage,
-    verdict: Verdict,
-    request: &str,
-    duration: Duration,
-    initialisations: Vec<Initialisation>,
-) -> Outcome {
-    let (output, dropped) = environment.output();
-    let (function, init) = (environment.function(), initialisations.first().map(|init| init.took));
-    let memory_mb = function.spec.memory_mb;
-    let report = Report {
-        start: if init.is_some() { Start::Cold } else { Start::Warm },
-        duration,
-        init,
-        memory_mb,
-        max_memory: if verdict == Verdict::Memory { memory_mb << 20 } else { peak },
-        cpu,
-        throttled,
-        log_dropped: dropped + initialisations.iter().map(|init| init.dropped).sum::<u64>(),
-        phases: environment.phases(),
-        environment: environment.id().to_owned(),
-    };
-    let (request_id, subject, ended) = (request.to_owned(), Arc::clone(&function.subject), SystemTime::now());
-    Outcome { verdict, request_id, initialisations, output, report, ended, subject }
-}
-
-impl Served {
-    /// Takes what the initialisation of a new environment has printed. One that has its event may be printing for that already.
-    fn take_early_output(&mut self) {
-        if let Some(init) = self.initialisations.last_mut().filter(|_| self.begun.is_none()) {
-            (init.output, init.dropped) = self.environment.output();
-            if !init.output.is_empty() {
-                self.environment.function().speaks_early.store(true, Ordering::Relaxed);
-            }
-        }
     }
 }

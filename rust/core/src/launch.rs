@@ -1,6 +1,7 @@
 //! What an environment's launcher starts: a runtime that is a program and speaks Lambda's Runtime API, and external
 //! extensions. Pure data, made when the function is.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -20,6 +21,8 @@ use crate::variables::Names;
 
 /// Where the API is served, on the environment's own loopback interface.
 pub const PORT: u16 = 9001;
+/// What stands for a port that is known only when there is an environment: as long as any that the kernel gives.
+const ANY: &str = "127.0.0.1:00000";
 /// The descriptor of a runtime's framed log.
 pub const LOG: i32 = 62;
 /// External extensions, and those that a runtime registers, together.
@@ -46,8 +49,8 @@ pub struct Program {
     pub name: String,
     /// What is executed.
     pub path: String,
-    /// How.
-    pub steps: Vec<u8>,
+    /// How, but for the port.
+    steps: Vec<u8>,
 }
 
 /// All that an environment starts.
@@ -86,13 +89,14 @@ impl Launch {
             None => vec![bootstrap(spec, code, layers)?],
         };
         let command = wrapper.into_iter().cloned().chain(command).collect();
-        Self::starting(command, runtime_env, env, extensions, "/var/task", wrapper.is_some()).map(Some)
+        let launch = Self::starting(spec, command, runtime_env, env, extensions, "/var/task")?;
+        Ok(Some(Self { wrapped: wrapper.is_some(), ..launch }))
     }
 
     /// What environments of an image start. The handler takes the place of its command, behind its entry point.
-    pub fn of_image(env: &BTreeMap<String, String>, handler: &str, image: &Image) -> Result<Self> {
+    pub fn of_image(spec: &Spec, env: &BTreeMap<String, String>, image: &Image) -> Result<Self> {
         let Settings { entrypoint, cmd, .. } = &*image.settings;
-        let arguments = match handler {
+        let arguments = match spec.handler.as_str() {
             "" => cmd.clone(),
             _ if entrypoint.is_empty() => cmd.clone(),
             handler => vec![handler.to_owned()],
@@ -114,22 +118,23 @@ impl Launch {
             Some(("Runtime.InvalidEntrypoint", format!("the image has no program {program:?}")))
         };
         let extensions = extensions(root, "opt/extensions")?;
-        Ok(Self { defect, ..Self::starting(command, env.clone(), env, extensions, directory, false)? })
+        Ok(Self { defect, ..Self::starting(spec, command, env.clone(), env, extensions, directory)? })
     }
 
     fn starting(
+        spec: &Spec,
         command: Vec<String>,
         mut runtime_env: BTreeMap<String, String>,
         env: &BTreeMap<String, String>,
         extensions: Vec<String>,
         directory: &str,
-        wrapped: bool,
     ) -> Result<Self> {
         runtime_env.insert("_LAMBDA_TELEMETRY_LOG_FD".into(), LOG.to_string());
         let mut extension_env = env.clone();
         extension_env.retain(|name, _| !OF_RUNTIMES.contains(&name.as_str()));
         for env in [&mut runtime_env, &mut extension_env] {
-            env.insert("AWS_LAMBDA_RUNTIME_API".into(), format!("127.0.0.1:{PORT}"));
+            let address = if spec.network { ANY.to_owned() } else { format!("127.0.0.1:{PORT}") };
+            env.insert("AWS_LAMBDA_RUNTIME_API".into(), address);
         }
         let extension = |name: String| {
             let path = format!("/opt/extensions/{name}");
@@ -140,9 +145,22 @@ impl Launch {
         Ok(Self {
             runtime: program(String::new(), command, &runtime_env, &[Step::Place { index: 0, to: LOG }], directory)?,
             extensions: extensions.into_iter().map(extension).collect::<Result<_>>()?,
-            wrapped,
+            wrapped: false,
             defect: None,
         })
+    }
+}
+
+impl Program {
+    /// How it is started in an environment whose API is served on this port.
+    pub fn steps(&self, port: u16) -> Cow<'_, [u8]> {
+        let address = |at: &usize| self.steps[*at..].starts_with(ANY.as_bytes());
+        let Some(at) = Some(port).filter(|&port| port != PORT).and_then(|_| (0..self.steps.len()).find(address)) else {
+            return Cow::Borrowed(&self.steps);
+        };
+        let mut steps = self.steps.clone();
+        steps[at..at + ANY.len()].copy_from_slice(format!("127.0.0.1:{port:05}").as_bytes());
+        Cow::Owned(steps)
     }
 }
 

@@ -25,6 +25,15 @@ pub enum Verdict {
     Memory,
     /// The process ended, or was killed: how.
     Exit(String),
+    /// The platform itself says why there is no answer.
+    Platform {
+        /// The error's type.
+        kind: String,
+        /// What happened.
+        what: String,
+        /// Whether that was before the first event.
+        init: bool,
+    },
 }
 
 /// How an environment came to serve an event.
@@ -91,6 +100,8 @@ pub struct Outcome {
     pub request_id: String,
     /// How a new environment was initialised for it; a second time in another one if that failed.
     pub initialisations: Vec<Initialisation>,
+    /// How many bytes of the result went out as chunks.
+    pub streamed: u64,
     /// What was printed.
     pub output: String,
     /// What it took.
@@ -135,7 +146,7 @@ impl Outcome {
         let produced_bytes = match &self.verdict {
             Verdict::Ok(body) | Verdict::Handler(body) | Verdict::Payload(body) => body.len() as u64,
             _ => 0,
-        };
+        } + self.streamed;
         let (trace_id, done) = (String::new(), status.clone());
         let done = Record::RuntimeDone { request_id: id(), status: done, duration, produced_bytes, trace_id };
         write(&mut log, &done, self.ended);
@@ -179,12 +190,10 @@ impl Report {
 impl Verdict {
     /// Lambda's error JSON; `None` if all is well.
     pub fn error(&self, request_id: &str) -> Option<Vec<u8>> {
+        // In this order, which a JSON object of serde's would not keep.
         let made = |kind: &str, what: String| {
-            Some(
-                json!({"errorType": kind, "errorMessage": format!("RequestId: {request_id} Error: {what}")})
-                    .to_string()
-                    .into_bytes(),
-            )
+            let message = json!(format!("RequestId: {request_id} Error: {what}"));
+            Some(format!(r#"{{"errorType":"{kind}","errorMessage":{message}}}"#).into_bytes())
         };
         match self {
             Self::Ok(_) => None,
@@ -194,6 +203,7 @@ impl Verdict {
             }
             Self::Memory => made("Runtime.OutOfMemory", "Runtime exited with error: signal: killed".into()),
             Self::Exit(how) => made("Runtime.ExitError", how.clone()),
+            Self::Platform { kind, what, .. } => made(kind, what.clone()),
         }
     }
 
@@ -205,6 +215,7 @@ impl Verdict {
             Self::Memory => Status::Error("Runtime.OutOfMemory".into()),
             Self::Exit(_) => Status::Error("Runtime.ExitError".into()),
             Self::Init(error) => Status::Error(error_type(error)),
+            Self::Platform { kind, .. } => Status::Error(kind.clone()),
             Self::Payload(error) if is_of_kind(error, TOO_LARGE) => Status::Error(TOO_LARGE.into()),
             Self::Payload(_) => Status::Answered("Runtime.MarshalError".into()),
             // Lambda's own runtime names no type to the platform, which knows it from the answer's body no more than we.
@@ -213,7 +224,8 @@ impl Verdict {
     }
 }
 
-const TOO_LARGE: &str = "Function.ResponseSizeTooLarge";
+/// The type of the error of an answer that is too large.
+pub const TOO_LARGE: &str = "Function.ResponseSizeTooLarge";
 
 /// The type of an error JSON that the runtime wrote, if it is one of Lambda's.
 fn error_type(error: &[u8]) -> String {
@@ -288,7 +300,7 @@ mod tests {
         let runtime = Runtime { version: "v".into(), arn: "r".into() };
         let subject = Arc::new(Subject { name: "f".into(), arn: "a".into(), runtime, logging });
         let (request_id, output, ended) = ("id".into(), "hi".into(), SystemTime::UNIX_EPOCH + Duration::from_secs(1));
-        Outcome { verdict, request_id, initialisations, output, report, ended, subject }
+        Outcome { verdict, request_id, initialisations, streamed: 0, output, report, ended, subject }
     }
 
     fn init(phase: Phase, failure: Option<Verdict>) -> Initialisation {

@@ -161,6 +161,9 @@ pub const MEMORY_OF_ONE_VCPU: u64 = 1769;
 /// Largest event and response in bytes: Lambda's 6 MiB and 100 bytes.
 pub const MAX_PAYLOAD: usize = 6_291_556;
 
+/// Largest streamed response in bytes: Lambda's 200 MB.
+pub const MAX_STREAM: u64 = 200 << 20;
+
 impl Spec {
     /// Checks every range; the error names the argument, its value and what it may be.
     pub fn check(&self) -> Result<()> {

@@ -21,6 +21,8 @@ pub enum Kind {
     Invoke = 2,
     /// To the environment, ahead of need: what the function is.
     Describe = 3,
+    /// To the environment: an event whose answer may come in chunks.
+    Stream = 4,
     /// From it: the function is initialised.
     Ready = 11,
     /// From it: the function could not be initialised.
@@ -31,11 +33,13 @@ pub enum Kind {
     Error = 14,
     /// From it: it knows what the function is.
     Described = 15,
+    /// From it: a part of the handler's result. Any number of them come before the response, which then is empty, or the error.
+    Chunk = 16,
 }
 
 impl Kind {
     fn answer(number: u8) -> Option<Self> {
-        [Self::Ready, Self::InitError, Self::Response, Self::Error, Self::Described]
+        [Self::Ready, Self::InitError, Self::Response, Self::Error, Self::Described, Self::Chunk]
             .into_iter()
             .find(|&kind| kind as u8 == number)
     }
@@ -47,6 +51,9 @@ const HEADER: usize = 16;
 pub const PACKET: usize = 65_536;
 /// What of a body fits into the first.
 pub const FIRST: usize = PACKET - HEADER;
+
+/// The longest chunk: the runtime makes several of a longer one.
+pub const MAX_CHUNK: usize = 1 << 20;
 
 /// A message on its way out.
 pub struct Outgoing<'a> {
@@ -123,6 +130,7 @@ pub enum Arrival {
 }
 
 /// A message on its way in.
+#[derive(Debug)]
 pub struct Incoming {
     token: u64,
     stale: u64,
@@ -130,6 +138,7 @@ pub struct Incoming {
     begun: Option<Begun>,
 }
 
+#[derive(Debug)]
 struct Begun {
     kind: Kind,
     left: usize,
@@ -196,7 +205,7 @@ impl Incoming {
         if token != self.token && token != self.stale {
             return Err("a message answers no open question");
         }
-        if left > self.most {
+        if left > if kind == Kind::Chunk { MAX_CHUNK.min(self.most) } else { self.most } {
             return Err("a message is longer than it may be");
         }
         self.begun = Some(Begun { kind, left, body: Vec::new(), stale: token != self.token });
@@ -225,6 +234,7 @@ mod tests {
             framed(&[packet(14, 9, 7, b"one"), b"two".to_vec(), b"six".to_vec()]),
             framed(&[packet(13, 4, 6, b"st"), b"al".to_vec(), packet(11, 2, 7, b"ok"), packet(12, 0, 7, b"")]),
             framed(&[packet(15, 1000, 7, &[5; 999]), vec![5]]),
+            framed(&[packet(16, 3, 7, b"one"), packet(16, 4, 7, b"t"), b"two".to_vec(), packet(13, 0, 7, b"")]),
         ];
         fuzz(&seeds, |mut bytes| {
             let (mut incoming, mut sent, mut fate) = (Incoming::new(7, 6, MOST), 0, Vec::new());
@@ -299,6 +309,7 @@ mod tests {
             (vec![packet(13, 1, 7, b"xy")], 100),
             (vec![packet(13, 3, 7, b"x"), vec![0; 3]], 100),
             (vec![vec![13]], 100),
+            (vec![packet(16, MAX_CHUNK as u32 + 1, 7, b"x")], 2 * MAX_CHUNK),
         ] {
             assert!(matches!(read(&packets, most), Arrival::Rubbish(_)), "{packets:?}");
         }

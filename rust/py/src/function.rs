@@ -8,6 +8,7 @@ use coldframe_core::error::Error;
 use coldframe_core::invocation::Call;
 use coldframe_core::pool::Core;
 use coldframe_core::report::Verdict;
+use coldframe_core::streaming::{Order, Streaming};
 use pyo3::exceptions::{PyRecursionError, PyValueError};
 use pyo3::prelude::*;
 
@@ -15,6 +16,7 @@ use crate::border::border;
 use crate::errors::to_python;
 use crate::news;
 use crate::outcome::Outcome;
+use crate::stream::Stream;
 use crate::ticket::Ticket;
 
 #[pyclass(frozen, module = "coldframe._core")]
@@ -46,6 +48,11 @@ pub fn interruptible<T: Send>(
         Some(e) => Err(e),
         None => result.map_err(to_python),
     }
+}
+
+fn timeout(timeout_s: Option<f64>) -> PyResult<Option<Duration>> {
+    let refused = |_| to_python(Error::Configuration("timeout_s must be above 0 and at most 900 seconds".into()));
+    timeout_s.map(Duration::try_from_secs_f64).transpose().map_err(refused)
 }
 
 #[pymethods]
@@ -89,6 +96,18 @@ impl Function {
         Ok(Bound::new(py, Outcome(outcome))?.into_any())
     }
 
+    #[pyo3(signature = (event, *, timeout_s = None, client_context = None))]
+    fn stream(&self, event: Vec<u8>, timeout_s: Option<f64>, client_context: Option<Vec<u8>>) -> PyResult<Stream> {
+        border(|| {
+            let order =
+                Order { event, client_context: client_context.unwrap_or_default(), timeout: timeout(timeout_s)? };
+            let ticket = Arc::<coldframe_core::invocation::Ticket>::default();
+            let (core, function) = (Weak::clone(&self.core), Arc::clone(&self.function));
+            let streaming = Streaming::new(Weak::clone(&core), function, Arc::clone(&ticket), order);
+            Ok(Stream::new(streaming, ticket, core))
+        })
+    }
+
     fn isolation(&self) -> BTreeMap<String, String> {
         self.function.isolation.clone()
     }
@@ -118,10 +137,7 @@ impl Function {
         wait: bool,
         reported: bool,
     ) -> PyResult<coldframe_core::report::Outcome> {
-        let timeout = timeout_s
-            .map(Duration::try_from_secs_f64)
-            .transpose()
-            .map_err(|_| to_python(Error::Configuration("timeout_s must be above 0 and at most 900 seconds".into())))?;
+        let timeout = timeout(timeout_s)?;
         let core = self.core.upgrade().ok_or_else(|| to_python(Error::Closed("this host")))?;
         let outcome = interruptible(py, |interrupted| {
             let call = Call {
@@ -131,6 +147,7 @@ impl Function {
                 ticket,
                 wait,
                 reported,
+                streamed: false,
                 interrupted,
             };
             core.invoke(&self.function, &call)

@@ -11,6 +11,7 @@ mod host;
 mod news;
 mod outcome;
 mod spec;
+mod stream;
 mod ticket;
 
 use pyo3::prelude::*;
@@ -25,6 +26,8 @@ mod _core {
     use super::host::{Host, doctor, leftovers};
     #[pymodule_export]
     use super::outcome::Outcome;
+    #[pymodule_export]
+    use super::stream::Stream;
     #[pymodule_export]
     use super::ticket::Ticket;
     use pyo3::prelude::*;

@@ -20,11 +20,11 @@ impl Outcome {
         match self.0.verdict {
             Verdict::Ok(_) => "ok",
             Verdict::Handler(_) => "handler",
-            Verdict::Init(_) => "init",
+            Verdict::Init(_) | Verdict::Platform { init: true, .. } => "init",
             Verdict::Payload(_) => "payload",
             Verdict::Timeout(_) => "timeout",
             Verdict::Memory => "memory",
-            Verdict::Exit(_) => "exit",
+            Verdict::Exit(_) | Verdict::Platform { init: false, .. } => "exit",
         }
     }
 

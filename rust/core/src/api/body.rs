@@ -114,11 +114,11 @@ pub async fn refuse(request: Request<Incoming>, answer: impl Into<Answer>) -> An
 }
 
 /// Whichever is done first.
-async fn first<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) -> T {
+pub async fn first<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) -> T {
     let (mut one, mut other) = (pin!(one), pin!(other));
     poll_fn(|cx| match one.as_mut().poll(cx) {
         Poll::Pending => other.as_mut().poll(cx),
-        done => done,
+        done @ Poll::Ready(_) => done,
     })
     .await
 }

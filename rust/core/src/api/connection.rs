@@ -23,7 +23,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Sleep, sleep};
 
 use super::session::Shared;
-use super::{News, route};
+use super::{peer, route};
 
 /// Connections of an environment.
 pub const CONNECTIONS: usize = 64;
@@ -65,18 +65,20 @@ pub async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let stream = {
             let mut next = pin!(listener.accept());
             poll_fn(|cx| {
-                while let Poll::Ready(Some(ended)) = tasks.poll_join_next(cx) {
-                    tell(&shared, ended);
-                }
+                while let Poll::Ready(Some(_)) = tasks.poll_join_next(cx) {}
                 next.as_mut().poll(cx)
             })
             .await
         };
-        let Ok((stream, _)) = stream else {
+        let Ok((stream, client)) = stream else {
             // Out of descriptors, or the connection is gone already.
             sleep(PAUSE).await;
             continue;
         };
+        let heard = |user| stream.local_addr().is_ok_and(|server| peer::is_of(user, client, server));
+        if !shared.about.only.is_none_or(heard) {
+            continue;
+        }
         open.retain(|(task, _)| !task.is_finished());
         if open.len() >= CONNECTIONS {
             let idle = open.iter().enumerate().filter(|(_, (_, gauge))| !gauge.busy.load(Ordering::Relaxed));
@@ -86,18 +88,8 @@ pub async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             open.swap_remove(oldest).0.abort();
         }
         let gauge = Arc::new(Gauge::new(&heads, &clock));
-        let task = tasks.spawn(serve(stream, Arc::clone(&shared), Arc::clone(&gauge)));
+        let task = tasks.spawn(shared.contain(serve(stream, Arc::clone(&shared), Arc::clone(&gauge))));
         open.push((task, gauge));
-    }
-}
-
-/// A connection has ended. What ended it is the client's affair, unless it was the server.
-fn tell(shared: &Shared, ended: Result<(), tokio::task::JoinError>) {
-    let Err(ended) = ended else { return };
-    if let Ok(panic) = ended.try_into_panic() {
-        let defect = crate::defect::contain(|| std::panic::resume_unwind(panic))
-            .map_or_else(|e| e.to_string(), |()| String::new());
-        shared.change(|state| state.news.push_back(News::Defect(defect)));
     }
 }
 

@@ -13,6 +13,7 @@ mod answer;
 mod body;
 mod connection;
 mod extension;
+mod peer;
 mod route;
 mod runtime;
 mod server;
@@ -46,6 +47,8 @@ pub struct About {
     pub max_response: usize,
     /// Bytes that a streamed response may have.
     pub max_stream: u64,
+    /// Only sockets of this host user are heard; `None`: nobody else can reach the listener.
+    pub only: Option<u32>,
 }
 
 /// An invocation, as the runtime is told of it. Headers whose value is empty are left out.

@@ -1,5 +1,7 @@
 //! Which path is answered by what.
 
+use std::sync::Arc;
+
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 
@@ -8,7 +10,7 @@ use super::session::Shared;
 use super::{body, extension, runtime, telemetry};
 
 /// Answers a request.
-pub async fn answer(shared: &Shared, request: Request<Incoming>) -> Answer {
+pub async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     let Some((method, target)) = find(&path) else {
         return body::refuse(request, answer::not_found()).await;

@@ -1,18 +1,20 @@
 //! The API of one environment, for whoever runs it.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::state::State;
 use super::{About, Event, Extension, News, Phase, Platform, Shutdown, Source, runtime};
+use crate::defect;
 
 /// Gives a socket that is connected with a port inside the environment, on its loopback device. It is called on a thread of
 /// its own and may wait for the far side, but for a bounded time only.
@@ -27,6 +29,9 @@ pub struct Shared {
     /// Readable while there is news.
     signal: OwnedFd,
     pub connector: Mutex<Option<Arc<Connector>>>,
+    /// What runs beside the requests, until the session is closed.
+    tasks: Mutex<Option<JoinSet<()>>>,
+    handle: Handle,
 }
 
 /// The API of one environment.
@@ -47,8 +52,10 @@ impl Session {
             changed: Notify::new(),
             signal: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             connector: Mutex::default(),
+            tasks: Mutex::new(Some(JoinSet::new())),
+            handle: handle.clone(),
         });
-        let task = handle.spawn(serve(Arc::clone(&shared))).abort_handle();
+        let task = handle.spawn(shared.contain(serve(Arc::clone(&shared)))).abort_handle();
         Ok(Arc::new(Self { shared, task }))
     }
 
@@ -108,12 +115,12 @@ impl Session {
 
     /// A line of output, for those who subscribed to such.
     pub fn log(&self, source: Source, text: &str) {
-        self.shared.change(|state| state.telemetry.log(source, text));
+        self.shared.lock().telemetry.log(source, text);
     }
 
     /// A record of the platform, for those who subscribed to such.
     pub fn platform(&self, record: &Platform) {
-        self.shared.change(|state| state.telemetry.platform(record));
+        self.shared.lock().telemetry.platform(record);
     }
 
     /// How telemetry gets inside. Without it, what is subscribed to is not delivered.
@@ -125,6 +132,7 @@ impl Session {
     /// Drops the listener and every connection, with everything that they hold.
     pub fn close(&self) {
         self.task.abort();
+        *self.shared.tasks.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -147,6 +155,34 @@ impl Shared {
         let result = change(&mut self.lock());
         self.changed.notify_waiters();
         result
+    }
+
+    /// Does something on the server's thread; a panic in it is news.
+    pub fn contain(
+        self: &Arc<Self>,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let shared = Arc::clone(self);
+        async move {
+            let mut task = pin!(task);
+            let ended = poll_fn(|cx| match defect::contain(|| task.as_mut().poll(cx)) {
+                Ok(Poll::Pending) => Poll::Pending,
+                Ok(Poll::Ready(())) => Poll::Ready(Ok(())),
+                Err(defect) => Poll::Ready(Err(defect)),
+            });
+            if let Err(defect) = ended.await {
+                shared.change(|state| state.news.push_back(News::Defect(defect.to_string())));
+            }
+        }
+    }
+
+    /// Runs something beside the requests, unless the session is closed.
+    pub fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(tasks) = &mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) {
+            // Those that have ended are let go of; they have nothing to say.
+            while tasks.try_join_next().is_some() {}
+            tasks.spawn_on(self.contain(task), &self.handle);
+        }
     }
 
     /// Waits until `look` finds what it looks for.

@@ -95,12 +95,7 @@ impl State {
     /// All processes are started, again: whatever those before them did is forgotten.
     pub fn start_init(&mut self, external: &[String]) {
         let generation = self.generation + 1;
-        *self = Self {
-            generation,
-            agents: external.iter().map(|name| Agent::external(name)).collect(),
-            telemetry: mem::take(&mut self.telemetry).restarted(),
-            ..Self::new()
-        };
+        *self = Self { generation, agents: external.iter().map(|name| Agent::external(name)).collect(), ..Self::new() };
         self.registered();
     }
 
@@ -116,9 +111,9 @@ impl State {
         self.runtime == Runtime::Started
     }
 
-    /// Whether the initialisation is over.
-    pub fn initialised(&self) -> bool {
-        self.initialised
+    /// Whether the environment runs: it may be frozen once its initialisation is over and nothing is open.
+    pub fn runs(&self) -> bool {
+        !self.initialised || self.invocation.is_some() || self.shutdown.is_some()
     }
 
     /// Tells of it if the initialisation, or the invocation, is over with this.
@@ -129,7 +124,8 @@ impl State {
         if !self.initialised {
             if self.agents.iter().all(Agent::is_ready) {
                 self.initialised = true;
-                self.told_of_agents();
+                self.tell_of_agents();
+                self.telemetry.close();
                 self.news.push_back(News::Ready);
             }
         } else if self.invocation.is_some() && !self.due && self.agents.iter().all(Agent::rests) {
@@ -139,7 +135,7 @@ impl State {
     }
 
     /// Records what has become of the extensions.
-    fn told_of_agents(&mut self) {
+    fn tell_of_agents(&mut self) {
         for agent in &self.agents {
             self.telemetry.platform(&Platform { kind: "platform.extension", record: agent.record() });
         }

@@ -1,8 +1,5 @@
 //! One execution environment: how it is made, how it answers, how it ends.
 
-mod board;
-mod farewell;
-mod launcher;
 mod programs;
 mod resources;
 mod talk;
@@ -15,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::Pid;
 
 use self::programs::Programs;
-pub use self::talk::{Event, HEAD_START, Reply, last_words};
+pub use self::talk::{Event, HEAD_START, Listening, Reply, last_words};
 use crate::api::Server;
 use crate::cgroup::{Cgroup, Gauges, Usage};
 use crate::error::{Error, Result};
@@ -196,7 +193,7 @@ impl Environment {
         let mut seat = seat;
         let served = match (&function.launch, seat.listener.take()) {
             (Some(launch), Some(listener)) => {
-                Programs::new(server, listener, Arc::clone(&seat.control), function, launch).map(Some)
+                Programs::new(server, listener, Arc::clone(&seat.control), seat.slot, function, launch).map(Some)
             }
             _ => Ok(None),
         };

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use coldframe_sys::child::record::{Kind as RecordKind, Record};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -56,20 +56,39 @@ pub struct Event<'a> {
     pub parts: [&'a [u8]; 3],
 }
 
+impl Event<'_> {
+    /// Its request id, and when its time is up: what its first part says.
+    pub(super) fn head(&self) -> (String, SystemTime) {
+        const ID: usize = 36;
+        let (id, rest) = self.parts[0].split_at(ID.min(self.parts[0].len()));
+        let end = rest.first_chunk().map_or(0, |end| u64::from_le_bytes(*end));
+        let left = Duration::from_nanos(end.saturating_sub(process::monotonic_ns()));
+        (String::from_utf8_lossy(id).into_owned(), SystemTime::now() + left)
+    }
+}
+
 /// What came of a question to an environment.
 #[derive(Debug)]
 pub enum Reply {
-    /// An answer.
+    /// An answer, or the end of one that came in chunks.
     Answer(Kind, Vec<u8>),
+    /// A part of one; see [`Environment::more`].
+    Chunk(Vec<u8>),
     /// The environment ended, or was ended: how its process ended, if it said so.
     Ended(Option<i32>),
     /// It had something to say before it was asked, and was not asked.
     Unready,
+    /// The platform says what went wrong: the error's type, and the message.
+    Failed(String, String),
     /// It broke the protocol.
     Rubbish(&'static str),
     /// The caller was interrupted.
     Interrupted,
 }
+
+/// What is open after a chunk: the rest of the answer.
+#[derive(Debug)]
+pub struct Listening(Incoming);
 
 impl Environment {
     /// Tells it what its function is, ahead of need. None of the function's code runs.
@@ -157,11 +176,53 @@ impl Environment {
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Reply> {
         if let Some(programs) = &self.programs {
-            return self.invoke_programs(programs, event, backstop, timed, interrupted);
+            return self.invoke_programs(programs, event, backstop, interrupted, true);
         }
         let sent = self.has_event.swap(false, Ordering::AcqRel);
         let (token, body) = (event.token, &event.parts);
         self.ask(&Question { kind: Kind::Invoke, token, body, sent, most: MAX_PAYLOAD, backstop, timed }, interrupted)
+    }
+
+    /// Gives it an event whose answer may come in chunks, and waits for the first or for the whole.
+    pub fn stream(
+        &self,
+        event: &Event<'_>,
+        backstop: Instant,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<(Reply, Listening)> {
+        if let Some(programs) = &self.programs {
+            let reply = self.invoke_programs(programs, event, backstop, interrupted, false)?;
+            return Ok((reply, Listening(Incoming::new(0, 0, 0))));
+        }
+        let (token, body) = (event.token, &event.parts);
+        let question =
+            Question { kind: Kind::Stream, token, body, sent: false, most: MAX_PAYLOAD, backstop, timed: true };
+        let mut talk = Talk::new(&question, self.token.swap(token, Ordering::AcqRel));
+        let reply = self.talk(&question, &mut talk, interrupted);
+        let incoming = talk.end();
+        Ok((reply?, Listening(incoming)))
+    }
+
+    /// Waits for what comes next of an answer in chunks. Nobody reads in between: one that writes faster than it is read
+    /// waits, when what its socket holds is full.
+    pub fn more(&self, listening: &mut Listening, backstop: Instant, interrupted: &dyn Fn() -> bool) -> Result<Reply> {
+        if let Some(programs) = &self.programs {
+            return self.hear_answer(programs, backstop, interrupted, false);
+        }
+        let question = Question {
+            kind: Kind::Stream,
+            token: self.token.load(Ordering::Acquire),
+            body: &[],
+            sent: true,
+            most: MAX_PAYLOAD,
+            backstop,
+            timed: true,
+        };
+        let mut talk = Talk::new(&question, question.token);
+        std::mem::swap(&mut talk.incoming, &mut listening.0);
+        let reply = self.listen(&question, &mut talk, interrupted);
+        listening.0 = talk.end();
+        reply
     }
 
     /// Whether it lives, and has nothing to say.
@@ -171,21 +232,14 @@ impl Environment {
 
     /// Sends a message and waits for its answer, keeping the output flowing meanwhile.
     fn ask(&self, question: &Question<'_>, interrupted: &dyn Fn() -> bool) -> Result<Reply> {
-        let &Question { kind, token, body, sent, most, .. } = question;
-        let mut talk = Talk {
-            outgoing: Outgoing::new(kind, token, body),
-            incoming: Incoming::new(token, self.token.swap(token, Ordering::AcqRel), most),
-            sent,
-            // Taken rather than borrowed: `interrupted` may run code of the caller that invokes a function itself.
-            buffer: BUFFER.take().unwrap_or_else(|| vec![0; PACKET].into_boxed_slice()),
-        };
+        let mut talk = Talk::new(question, self.token.swap(question.token, Ordering::AcqRel));
         let reply = self.talk(question, &mut talk, interrupted);
-        BUFFER.set(Some(talk.buffer));
+        talk.end();
         reply
     }
 
     fn talk(&self, question: &Question<'_>, talk: &mut Talk<'_>, interrupted: &dyn Fn() -> bool) -> Result<Reply> {
-        let &Question { kind, backstop, timed, .. } = question;
+        let &Question { kind, timed, .. } = question;
         let failed = |e: io::Error| Error::kernel("talking to", self.id.clone(), e);
         // One that died while it was idle, or has something to say that nobody asked, is not given the event at all.
         if !talk.sent && self.state() != State::Init && !self.is_silent(talk).map_err(failed)? {
@@ -222,6 +276,13 @@ impl Environment {
                 return Ok(Reply::Interrupted);
             }
         }
+        self.listen(question, talk, interrupted)
+    }
+
+    /// Waits for an answer, or a part of it, and sends what is left of the question meanwhile.
+    fn listen(&self, question: &Question<'_>, talk: &mut Talk<'_>, interrupted: &dyn Fn() -> bool) -> Result<Reply> {
+        let backstop = question.backstop;
+        let failed = |e: io::Error| Error::kernel("talking to", self.id.clone(), e);
         let begun = Instant::now();
         loop {
             // A signal that came just before a wait does not end it: after as long again as it has taken, look.
@@ -254,6 +315,10 @@ impl Environment {
     /// Takes what has arrived: `None` as long as that is no whole answer.
     fn hear(&self, talk: &mut Talk<'_>) -> io::Result<Option<Reply>> {
         Ok(match talk.incoming.pull(self.control.as_fd(), &mut talk.buffer)? {
+            Arrival::Message(Kind::Chunk, _) if !talk.sent => {
+                Some(Reply::Rubbish("an answer came before the question"))
+            }
+            Arrival::Message(Kind::Chunk, body) => Some(Reply::Chunk(body)),
             Arrival::Message(kind, body) => {
                 // What was printed before the answer belongs to it.
                 self.drain(&mut talk.buffer);
@@ -340,7 +405,25 @@ struct Talk<'a> {
     buffer: Box<[u8]>,
 }
 
-impl Talk<'_> {
+impl<'a> Talk<'a> {
+    /// A question that is to be asked, after the one whose token is `stale`.
+    fn new(question: &Question<'a>, stale: u64) -> Self {
+        let &Question { kind, token, body, sent, most, .. } = question;
+        Self {
+            outgoing: Outgoing::new(kind, token, body),
+            incoming: Incoming::new(token, stale, most),
+            sent,
+
+            buffer: take_buffer(),
+        }
+    }
+
+    /// Gives the buffer back; what has arrived of the answer stays.
+    fn end(self) -> Incoming {
+        give_buffer_back(self.buffer);
+        self.incoming
+    }
+
     /// Sends what the socket takes.
     fn push(&mut self, control: BorrowedFd<'_>) {
         // When the other end is gone, its last words may still be there.
@@ -350,6 +433,17 @@ impl Talk<'_> {
 
 thread_local! {
     static BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+}
+
+/// Room for a packet, or for what a pipe holds. Taken rather than borrowed: whoever has it may run code of the caller that
+/// invokes a function itself.
+pub(super) fn take_buffer() -> Box<[u8]> {
+    BUFFER.take().unwrap_or_else(|| vec![0; PACKET].into_boxed_slice())
+}
+
+/// The next one in this thread has it.
+pub(super) fn give_buffer_back(buffer: Box<[u8]>) {
+    BUFFER.set(Some(buffer));
 }
 
 /// What a process ended by itself is said to have done.

@@ -105,7 +105,8 @@ impl Birth {
         let park = posture.plan(park(landlock, user));
         let mut seat = seat(identity, network, again);
         if listens {
-            seat.push(Step::Listen { port: PORT });
+            // Of the host's network any port will do that is free.
+            seat.push(Step::Listen { port: if network { 0 } else { PORT } });
         }
         Self {
             user,

@@ -253,6 +253,7 @@ impl State {
         for agent in &mut self.agents {
             agent.shut_down(reason, deadline_ms);
         }
+        self.telemetry.flush();
     }
 
     /// Those that have registered.

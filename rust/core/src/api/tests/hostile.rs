@@ -64,7 +64,7 @@ fn heads_that_are_not_complete_share_what_they_may_hold() {
         client.try_answer()
     });
     let alive = alive.count();
-    assert!((1..=8).contains(&alive), "{alive}");
+    assert!((1..16).contains(&alive), "{alive}");
 }
 
 #[test]
@@ -245,4 +245,13 @@ fn a_server_that_is_stopped_ends_its_thread() {
         .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
     // Others may be running tests of their own.
     let _ = names.count();
+}
+
+#[test]
+fn a_defect_is_told_of_and_ends_nothing_else() {
+    let api = Api::new(&[]);
+    api.session.shared().spawn(async { panic!("seven") });
+    let News::Defect(text) = api.news() else { panic!("something else") };
+    assert!(text.contains("defect of coldframe") && text.contains("seven"), "{text}");
+    works(&api);
 }

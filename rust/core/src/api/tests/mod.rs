@@ -6,6 +6,7 @@ mod hostile;
 mod latency;
 mod runtime;
 mod streaming;
+mod telemetry;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

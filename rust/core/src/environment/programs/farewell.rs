@@ -8,11 +8,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
 
+use super::Programs;
 use super::launcher::{self, RUNTIME};
-use super::programs::Programs;
-use super::{Cause, Environment, State};
 use crate::api::Shutdown;
 use crate::defect;
+use crate::environment::{Cause, Environment, State};
 use crate::process;
 
 /// What an environment has with external extensions,
@@ -24,7 +24,7 @@ const OF_RUNTIME: u32 = 3;
 
 impl Environment {
     /// Whether it has somebody to tell that it ends, and does so now: it ends soon then, and nobody waits for it here.
-    pub(super) fn takes_leave(&self, cause: Cause) -> bool {
+    pub(in crate::environment) fn takes_leave(&self, cause: Cause) -> bool {
         let Some(programs) = self.programs.as_ref().filter(|programs| programs.attended.load(Ordering::Acquire)) else {
             return false;
         };

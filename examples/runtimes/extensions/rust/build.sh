@@ -1,0 +1,8 @@
+#!/bin/sh
+# Makes a layer in FOLDER: everything executable in its `extensions` is started before the runtime.
+set -eu
+mkdir -p "$1/extensions"
+folder=$(cd "$1" && pwd)
+cd "$(dirname "$0")"
+cargo build --quiet --release --locked --target-dir "$folder/../rust-target"
+install -m 755 "$folder/../rust-target/release/scribe" "$folder/extensions/scribe"
