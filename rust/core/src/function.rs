@@ -18,6 +18,7 @@ use crate::plan::{MNT, environment};
 use crate::platform::{Logging, Runtime, Subject};
 use crate::random;
 use crate::spec::{Architecture, Interpreter, Spec};
+use crate::store::image::{Image, is_image};
 use crate::store::{Limits, Snapshot, Store};
 use crate::variables::{Names, description, variables};
 
@@ -28,6 +29,8 @@ pub struct ZygoteKey {
     pub interpreter: Interpreter,
     /// Whether it is none: its environments start programs.
     pub native: bool,
+    /// The image that is its root; it stays in the store for as long as it may be.
+    pub image: Option<Image>,
     /// What it has imported.
     pub preload: Vec<String>,
     /// Whether installed packages are readable.
@@ -42,12 +45,13 @@ pub struct ZygoteKey {
 }
 
 impl ZygoteKey {
-    fn of(spec: &Spec, native: bool) -> Result<Self> {
+    fn of(spec: &Spec, image: Option<Image>, native: bool) -> Result<Self> {
         let interpreter = spec.interpreter.clone().unwrap_or_default();
         Ok(Self {
             directories: directories(&interpreter, spec.packages)?,
             interpreter,
             native,
+            image,
             preload: if native { Vec::new() } else { spec.preload.clone() },
             packages: spec.packages,
             network: spec.network,
@@ -119,12 +123,19 @@ impl Function {
         spec.check()?;
         let isolation = facts.grant(spec.isolation)?;
         let mut limits = Limits::new(&spec.sizes);
-        let code = store.code(&spec.code, Architecture::HOST, &mut limits)?;
+        let image = image_of(&spec, store)?;
+        let code = match &image {
+            Some(image) => image.root.clone(),
+            None => store.code(&spec.code, Architecture::HOST, &mut limits)?,
+        };
         let layers = store.layers(&spec.layers, Architecture::HOST, &mut limits)?;
         let mounts = Mounts::find(&spec.mounts, facts, store)?;
         let names = Names::of(&spec);
-        let env = variables(&spec, &names);
-        let launch = Launch::of(&spec, &names, &env, &code.path, layers.as_ref().map(|layers| layers.path.as_path()))?;
+        let env = variables(&spec, &names, image.as_ref().map(|image| &*image.settings));
+        let launch = match &image {
+            Some(image) => Some(Launch::of_image(&spec, &env, image)?),
+            None => Launch::of(&spec, &names, &env, &code.path, layers.as_ref().map(|layers| layers.path.as_path()))?,
+        };
         if launch.is_some() && spec.network && !facts.root {
             return Err(Error::HostCapability(format!(
                 "{:?} has network=True, and a runtime or extensions that ask Lambda's APIs on the host's loopback interface: \
@@ -133,7 +144,7 @@ impl Function {
                 spec.name
             )));
         }
-        let zygote = ZygoteKey::of(&spec, launch.is_some())?;
+        let zygote = ZygoteKey::of(&spec, image, launch.is_some())?;
         if let Some(grant) =
             zygote.directories.iter().find(|grant| !spec.mounts.is_empty() && grant.target.starts_with(MNT))
         {
@@ -145,7 +156,7 @@ impl Function {
         let opt = layers.as_ref().map(|layers| beside_layers(&zygote.interpreter, &layers.path)).transpose()?.flatten();
         let planned = environment::Function {
             opt,
-            code: code.key.clone(),
+            code: zygote.image.is_none().then(|| code.key.clone()),
             layers: layers.as_ref().map(|snapshot| snapshot.key.clone()),
             tmp_mb: spec.tmp_mb,
             memory_mb: spec.memory_mb,
@@ -215,6 +226,22 @@ impl Function {
     pub fn init_cost(&self) -> Duration {
         Duration::from_nanos(self.init_ns.load(Ordering::Relaxed))
     }
+}
+
+/// The image that the function's code is, if it is one.
+fn image_of(spec: &Spec, store: &Store) -> Result<Option<Image>> {
+    if !is_image(&spec.code) {
+        return Ok(None);
+    }
+    let refused =
+        |why: &str| Err(Error::Configuration(format!("the code of {:?} is a container image; {why}", spec.name)));
+    if spec.interpreter.is_some() {
+        return refused("it brings its own runtime, so say runtime=\"provided\"");
+    }
+    if !spec.layers.is_empty() {
+        return refused("put what its layers hold into the image, and leave layers out");
+    }
+    store.image(&spec.code, Architecture::HOST, &spec.sizes).map(Some)
 }
 
 /// The directories of an interpreter that `/usr` does not show, and where they really are: outer ones only.

@@ -10,9 +10,13 @@ use std::path::Path;
 use coldframe_sys::child::serve::ROOM;
 use coldframe_sys::program::{self, Step};
 
+use rustix::fs::{Dir, FileType, OFlags, fstat};
+
 use crate::error::{Error, Result};
 use crate::plan::RUNTIME;
 use crate::spec::{Interpreter, Spec};
+use crate::store::image::{Image, Settings};
+use crate::store::inside;
 use crate::variables::Names;
 
 /// Where the API is served, on the environment's own loopback interface.
@@ -58,6 +62,8 @@ pub struct Launch {
     pub extensions: Vec<Program>,
     /// Whether a script of the owner's starts the runtime: one that is missing is an exit of the runtime's (127).
     pub wrapped: bool,
+    /// Why the runtime cannot be started, as Lambda calls it and in words, where that was seen before.
+    pub defect: Option<(&'static str, String)>,
 }
 
 impl Launch {
@@ -70,8 +76,9 @@ impl Launch {
         code: &Path,
         layers: Option<&Path>,
     ) -> Result<Option<Self>> {
-        let extensions = layers.map_or_else(|| Ok(Vec::new()), extensions)?;
+        let extensions = layers.map_or_else(|| Ok(Vec::new()), |layers| extensions(layers, "extensions"))?;
         let wrapper = spec.env.get("AWS_LAMBDA_EXEC_WRAPPER").filter(|wrapper| !wrapper.is_empty());
+        let env = &with_address(spec, env);
         let mut runtime_env = env.clone();
         let command = match &spec.interpreter {
             Some(_) if extensions.is_empty() && wrapper.is_none() => return Ok(None),
@@ -82,25 +89,63 @@ impl Launch {
             }
             None => vec![bootstrap(spec, code, layers)?],
         };
-        runtime_env.insert("_LAMBDA_TELEMETRY_LOG_FD".into(), LOG.to_string());
         let command = wrapper.into_iter().cloned().chain(command).collect();
+        Self::starting(command, runtime_env, env, extensions, "/var/task", wrapper.is_some()).map(Some)
+    }
+
+    /// What environments of an image start. The handler takes the place of its command, behind its entry point.
+    pub fn of_image(spec: &Spec, env: &BTreeMap<String, String>, image: &Image) -> Result<Self> {
+        let env = &with_address(spec, env);
+        let handler = spec.handler.as_str();
+        let Settings { entrypoint, cmd, .. } = &*image.settings;
+        let arguments = match handler {
+            "" => cmd.clone(),
+            _ if entrypoint.is_empty() => cmd.clone(),
+            handler => vec![handler.to_owned()],
+        };
+        let mut command: Vec<String> = entrypoint.iter().cloned().chain(arguments).collect();
+        let Some(program) = command.first().filter(|program| !program.is_empty()) else {
+            return Err(Error::Configuration(
+                "the image has neither an entry point nor a command; build it with one".to_owned(),
+            ));
+        };
+        let (root, directory) = (&image.root.path, image.settings.directory());
+        let path = env.get("PATH").map_or("", String::as_str);
+        let defect = if !is_directory(root, directory) {
+            Some(("Runtime.InvalidWorkingDir", format!("the image has no directory {directory:?}")))
+        } else if let Some(found) = find(root, program, directory, path) {
+            command[0] = found;
+            None
+        } else {
+            Some(("Runtime.InvalidEntrypoint", format!("the image has no program {program:?}")))
+        };
+        let extensions = extensions(root, "opt/extensions")?;
+        Ok(Self { defect, ..Self::starting(command, env.clone(), env, extensions, directory, false)? })
+    }
+
+    fn starting(
+        command: Vec<String>,
+        mut runtime_env: BTreeMap<String, String>,
+        env: &BTreeMap<String, String>,
+        extensions: Vec<String>,
+        directory: &str,
+        wrapped: bool,
+    ) -> Result<Self> {
+        runtime_env.insert("_LAMBDA_TELEMETRY_LOG_FD".into(), LOG.to_string());
         let mut extension_env = env.clone();
         extension_env.retain(|name, _| !OF_RUNTIMES.contains(&name.as_str()));
-        for env in [&mut runtime_env, &mut extension_env] {
-            let address = if spec.network { ANY.to_owned() } else { format!("127.0.0.1:{PORT}") };
-            env.insert("AWS_LAMBDA_RUNTIME_API".into(), address);
-        }
         let extension = |name: String| {
             let path = format!("/opt/extensions/{name}");
             // Their output has a pipe of its own: what they write is told apart.
             let places = [Step::Place { index: 0, to: 1 }, Step::Place { index: 0, to: 2 }];
-            program(name, vec![path], &extension_env, &places)
+            program(name, vec![path], &extension_env, &places, directory)
         };
-        Ok(Some(Self {
-            runtime: program(String::new(), command, &runtime_env, &[Step::Place { index: 0, to: LOG }])?,
+        Ok(Self {
+            runtime: program(String::new(), command, &runtime_env, &[Step::Place { index: 0, to: LOG }], directory)?,
             extensions: extensions.into_iter().map(extension).collect::<Result<_>>()?,
-            wrapped: wrapper.is_some(),
-        }))
+            wrapped,
+            defect: None,
+        })
     }
 }
 
@@ -117,14 +162,20 @@ impl Program {
     }
 }
 
-fn program(name: String, argv: Vec<String>, env: &BTreeMap<String, String>, places: &[Step]) -> Result<Program> {
+fn program(
+    name: String,
+    argv: Vec<String>,
+    env: &BTreeMap<String, String>,
+    places: &[Step],
+    directory: &str,
+) -> Result<Program> {
     let path = argv[0].clone();
     if argv.len() + env.len() > MOST_VARIABLES {
         return Err(Error::Configuration(format!("env has {} variables; keep it below {MOST_VARIABLES}", env.len())));
     }
     let mut steps = vec![Step::ResetSignals, Step::Setsid];
     steps.extend(places.iter().cloned());
-    steps.push(Step::Chdir { path: "/var/task".into() });
+    steps.push(Step::Chdir { path: directory.into() });
     let envp = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
     steps.push(Step::Exec { path: path.clone(), argv, envp });
     let steps = program::encode(&steps);
@@ -134,6 +185,14 @@ fn program(name: String, argv: Vec<String>, env: &BTreeMap<String, String>, plac
         return Err(Error::Configuration(message));
     }
     Ok(Program { name, path, steps })
+}
+
+/// The variables of its processes, with where they find Lambda's APIs.
+fn with_address(spec: &Spec, env: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let address = if spec.network { ANY.to_owned() } else { format!("127.0.0.1:{PORT}") };
+    let mut env = env.clone();
+    env.insert("AWS_LAMBDA_RUNTIME_API".into(), address);
+    env
 }
 
 /// The program that a function brings: in its code, or else in a layer.
@@ -155,28 +214,45 @@ fn bootstrap(spec: &Spec, code: &Path, layers: Option<&Path>) -> Result<String> 
     )))
 }
 
-/// The names of the executable files directly in `/opt/extensions`.
-fn extensions(layers: &Path) -> Result<Vec<String>> {
-    let directory = layers.join("extensions");
-    if !directory.is_dir() {
-        return Ok(Vec::new());
-    }
-    let failed = |e| Error::kernel("reading", directory.display().to_string(), e);
+/// The names of the executable files directly in a directory of a snapshot: what will be `/opt/extensions`.
+fn extensions(root: &Path, directory: &str) -> Result<Vec<String>> {
+    let Some(open) = inside(root, directory, OFlags::RDONLY | OFlags::DIRECTORY) else { return Ok(Vec::new()) };
+    let failed = |e: rustix::io::Errno| Error::kernel("reading", root.join(directory).display().to_string(), e);
     let mut names = Vec::new();
-    for entry in fs::read_dir(&directory).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        if path.is_file() && is_executable(&path) {
-            names.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
+    for entry in Dir::new(open).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') && is_program(root, &format!("{directory}/{name}")) {
+            names.push(name);
         }
     }
     names.sort();
     if names.len() > MOST_EXTENSIONS {
         return Err(Error::Configuration(format!(
-            "the layers have {} external extensions and may have {MOST_EXTENSIONS}; leave some out",
+            "the function has {} external extensions and may have {MOST_EXTENSIONS}; leave some out",
             names.len()
         )));
     }
     Ok(names)
+}
+
+/// Whether a path of a snapshot is a file that can be executed. Links lead to places in it.
+fn is_program(root: &Path, path: &str) -> bool {
+    let stat = inside(root, path, OFlags::PATH).and_then(|file| fstat(file).ok());
+    stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_mode & 0o111 != 0)
+}
+
+fn is_directory(root: &Path, path: &str) -> bool {
+    inside(root, path, OFlags::PATH | OFlags::DIRECTORY).is_some()
+}
+
+/// The program that is meant, as `execve` needs it: one without a slash is looked for where `PATH` says.
+fn find(root: &Path, program: &str, directory: &str, path: &str) -> Option<String> {
+    if program.contains('/') {
+        let whole = if program.starts_with('/') { program.to_owned() } else { format!("{directory}/{program}") };
+        return is_program(root, &whole).then(|| program.to_owned());
+    }
+    let places = path.split(':').filter(|place| place.starts_with('/'));
+    places.map(|place| format!("{place}/{program}")).find(|whole| is_program(root, whole))
 }
 
 fn is_executable(file: &Path) -> bool {
@@ -202,8 +278,8 @@ mod tests {
             fs::write(directory.join(name), "").expect("a file");
             fs::set_permissions(directory.join(name), fs::Permissions::from_mode(mode)).expect("its mode");
         }
-        assert_eq!(extensions(&layers).expect("they are read"), ["first", "second"]);
-        assert_eq!(extensions(&directory).expect("none"), [""; 0]);
+        assert_eq!(extensions(&layers, "extensions").expect("they are read"), ["first", "second"]);
+        assert_eq!(extensions(&directory, "extensions").expect("none"), [""; 0]);
         fs::remove_dir_all(layers).expect("it is ours");
     }
 }

@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::function::{Function, ZygoteKey};
 use crate::house::House;
 use crate::plan;
-use crate::plan::environment::{Birth, Identity};
+use crate::plan::User;
+use crate::plan::environment::{Birth, Identity, Outside};
 use crate::plan::rootfs::{Grant, Root};
 use crate::plan::zygote::{Program, library};
 use crate::posture::Wall;
@@ -164,10 +165,15 @@ impl Nursery {
         let extra = there
             .map(|Grant { source, target }| Ok(Grant { source: house.store.grant(source)?, target: target.clone() }))
             .collect::<Result<Vec<_>>>()?;
-        let runtime = house.store.grant(&key.runtime)?;
         let shown: Vec<_> = extra.iter().map(|grant| grant.target.clone()).collect();
-        let root = Root::of_host(house.state.scaffold(), house.state.store(), runtime, extra, key.network, posture);
-        let root = if key.native { root.with_jdks() } else { root }.without(key.hidden());
+        let (scaffold, store) = (house.state.scaffold(), house.state.store());
+        let root = if let Some(image) = &key.image {
+            Root::of_image(scaffold, store, &image.root.key, posture)
+        } else {
+            let runtime = house.store.grant(&key.runtime)?;
+            let root = Root::of_host(scaffold, store, runtime, extra, key.network, posture);
+            if key.native { root.with_jdks() } else { root }.without(key.hidden())
+        };
         let program = if key.native {
             Program::Native
         } else {
@@ -190,8 +196,9 @@ impl Nursery {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let cgroup = house.groups.create(&format!("z{number}"), user)?;
         let (uid, gid) = (house.facts.uid, house.facts.gid);
-        let identity =
-            if house.facts.root { Identity::Slot } else { Identity::Callers(name_within(uid), name_within(gid)) };
+        let outside =
+            if house.facts.root { Outside::Slot } else { Outside::Callers(name_within(uid), name_within(gid)) };
+        let identity = Identity { inside: key.image.as_ref().map_or_else(User::default, |image| image.user), outside };
         let again = plan::rootfs::aliases(&shown);
         let birth =
             Birth::new(identity, cgroup.doors()?.len(), key.network, house.facts.landlock, &again, key.native, posture);

@@ -223,13 +223,15 @@ fn weaken(wall: Wall, step: Step) -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::User;
     use crate::plan::environment::tests::function;
-    use crate::plan::environment::{Birth, Identity, assign};
+    use crate::plan::environment::{Birth, Identity, Outside, assign};
     use crate::spec::Architecture;
 
     /// Everything that an environment's process and its seat go through.
     fn whole() -> Vec<Step> {
-        let birth = Birth::new(Identity::Callers(1000, 1000), 0, false, Some(7), &[], false, &Posture::default());
+        let identity = Identity { inside: User::default(), outside: Outside::Callers(1000, 1000) };
+        let birth = Birth::new(identity, 0, false, Some(7), &[], false, &Posture::default());
         let assigned = assign(&function(), Some(7), Some(Architecture::X86_64), &Posture::default());
         birth.seat.into_iter().chain(birth.park).chain(assigned).collect()
     }

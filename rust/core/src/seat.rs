@@ -17,8 +17,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
+use crate::plan::User;
 use crate::plan::environment::Birth;
-use crate::plan::{GROUP_ID, USER_ID};
 use crate::process::{self, Lifelines};
 use crate::zygote::{Zygote, failure};
 
@@ -97,7 +97,7 @@ impl Free {
         let pidfd =
             pidfd_open(pid, PidfdFlags::empty()).map_err(|e| Error::kernel("opening", "an environment's pidfd", e))?;
         if slot != 0 {
-            map_users(pid, slot)?;
+            map_users(pid, slot, birth.user)?;
         }
         send(&channel, b"!", SendFlags::NOSIGNAL).map_err(|e| failed(e.into()))?;
         lifelines.pidfds.push(pidfd.as_fd());
@@ -227,12 +227,12 @@ pub fn step_failure(record: &[u8], birth: &Birth, assign: &[program::Step]) -> O
 }
 
 /// Gives the environment's only user a host user of its own.
-fn map_users(pid: Pid, slot: u32) -> Result<()> {
+fn map_users(pid: Pid, slot: u32, user: User) -> Result<()> {
     let pid = pid.as_raw_nonzero();
     for (file, content) in [
         ("setgroups", "deny".to_owned()),
-        ("uid_map", format!("{USER_ID} {slot} 1")),
-        ("gid_map", format!("{GROUP_ID} {slot} 1")),
+        ("uid_map", format!("{} {slot} 1", user.uid)),
+        ("gid_map", format!("{} {slot} 1", user.gid)),
     ] {
         let path = format!("/proc/{pid}/{file}");
         fs::write(&path, content).map_err(|e| Error::kernel("writing", path, e))?;

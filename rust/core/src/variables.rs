@@ -9,6 +9,7 @@ use crate::calendar;
 use crate::error::{Error, Result};
 use crate::random;
 use crate::spec::Spec;
+use crate::store::image::Settings;
 
 /// What the runtime may be told of a function, in bytes.
 const MOST: usize = 1 << 20;
@@ -39,8 +40,8 @@ impl Names {
     }
 }
 
-/// The variables of the handler: Lambda's own and the function's.
-pub fn variables(spec: &Spec, names: &Names) -> BTreeMap<String, String> {
+/// The variables of the handler: Lambda's own, its image's and the function's.
+pub fn variables(spec: &Spec, names: &Names, image: Option<&Settings>) -> BTreeMap<String, String> {
     let memory = spec.memory_mb.to_string();
     let threads = (spec.vcpus().ceil() as u64).max(1).to_string();
     let mut env: BTreeMap<&str, &str> = BTreeMap::from([
@@ -78,6 +79,9 @@ pub fn variables(spec: &Spec, names: &Names) -> BTreeMap<String, String> {
             ("PYTHONPATH", "/var/runtime"),
         ]);
     }
+    if let Some(image) = image {
+        of_image(&mut env, spec, image);
+    }
     for (name, value) in &spec.env {
         env.entry(name).or_insert(value);
     }
@@ -100,6 +104,24 @@ pub fn variables(spec: &Spec, names: &Names) -> BTreeMap<String, String> {
         }
     }
     env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// An image has its own idea of where programs and libraries are, and of the language.
+fn of_image<'a>(env: &mut BTreeMap<&'a str, &'a str>, spec: &'a Spec, image: &'a Settings) {
+    const OF_AWS_IMAGES: [&str; 6] = ["TZ", "LANG", "PATH", "LD_LIBRARY_PATH", "PWD", "SHLVL"];
+    const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    env.retain(|name, _| !OF_AWS_IMAGES.contains(name));
+    env.insert("PATH", DEFAULT_PATH);
+    env.insert("PWD", image.directory());
+    if spec.handler.is_empty() {
+        env.insert("_HANDLER", image.cmd.first().map_or("", String::as_str));
+    }
+    for (name, value) in &image.env {
+        let platforms = (name.starts_with("AWS_") || name == "_HANDLER") && env.contains_key(name.as_str());
+        if !platforms && !spec.env.contains_key(name) {
+            env.insert(name, value);
+        }
+    }
 }
 
 /// What our own runtime is told of a function before it imports the handler. `env`: its variables.

@@ -8,9 +8,7 @@ use coldframe_sys::child::serve;
 use coldframe_sys::program::{self, Step};
 
 use super::rootfs::{Grant, HIDING, mount};
-use super::{
-    COVER, GROUP_ID, MERGE, MNT, NODEV, NOEXEC, NOSUID, RDONLY, READ_ONLY, REMOUNT, REMOUNT_BIND, STORE, USER_ID,
-};
+use super::{COVER, MERGE, MNT, NODEV, NOEXEC, NOSUID, RDONLY, READ_ONLY, REMOUNT, REMOUNT_BIND, STORE, User};
 use crate::landlock;
 use crate::launch::PORT;
 use crate::posture::Posture;
@@ -45,9 +43,18 @@ pub mod rlimit {
 /// Root means nothing, ids change nothing, nothing is kept, nothing becomes ambient, and all of that for good.
 pub const SECUREBITS: u64 = 0xef;
 
+/// Who an environment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Inside.
+    pub inside: User,
+    /// On the host.
+    pub outside: Outside,
+}
+
 /// Who an environment is on the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Identity {
+pub enum Outside {
     /// The supervisor writes the id maps: a host user that no other live environment has.
     Slot,
     /// The environment maps the only user and group there are, its zygote's, itself.
@@ -63,6 +70,8 @@ fn namespaces(network: bool) -> u64 {
 /// How environments of one zygote come into being, up to where a function is given to them.
 #[derive(Debug)]
 pub struct Birth {
+    /// Who its environments are, inside.
+    pub user: User,
     /// The namespaces that a seat's init is born in.
     pub namespaces: u64,
     /// Those that an environment's process joins on its way there.
@@ -92,13 +101,15 @@ impl Birth {
         listens: bool,
         posture: &Posture,
     ) -> Self {
-        let park = posture.plan(park(landlock));
+        let user = identity.inside;
+        let park = posture.plan(park(landlock, user));
         let mut seat = seat(identity, network, again);
         if listens {
             // Of the host's network any port will do that is free.
             seat.push(Step::Listen { port: if network { 0 } else { PORT } });
         }
         Self {
+            user,
             namespaces: namespaces(network),
             joined: namespaces(network),
             seat: posture.plan(seat),
@@ -117,18 +128,18 @@ fn doors_of(doors: usize) -> Vec<Step> {
 
 /// What the init of a seat does with all its capabilities there.
 fn seat(identity: Identity, network: bool, again: &[Grant]) -> Vec<Step> {
-    let mut steps = Vec::new();
-    if let Identity::Callers(uid, gid) = identity {
+    let (mut steps, user) = (Vec::new(), identity.inside);
+    if let Outside::Callers(uid, gid) = identity.outside {
         for (file, content) in [
             ("setgroups", "deny".to_owned()),
-            ("uid_map", format!("{USER_ID} {uid} 1")),
-            ("gid_map", format!("{GROUP_ID} {gid} 1")),
+            ("uid_map", format!("{} {uid} 1", user.uid)),
+            ("gid_map", format!("{} {gid} 1", user.gid)),
         ] {
             steps.push(Step::WriteFile { path: format!("/proc/self/{file}"), content });
         }
     }
     steps.push(Step::Sync);
-    steps.push(Step::SetIds { uid: USER_ID, gid: GROUP_ID, drop_groups: false });
+    steps.push(Step::SetIds { uid: user.uid, gid: user.gid, drop_groups: false });
     // No keyring of its own: the kernel looks at all there are whenever one ends. It has that of its zygote's init.
     steps.push(Step::Setsid);
     steps.push(Step::Hostname { name: "coldframe".into(), domain: "(none)".into() });
@@ -178,12 +189,12 @@ fn user_limits(known: &Path) -> Vec<Step> {
 }
 
 /// What an environment's process does before it has a function.
-fn park(landlock: Option<u32>) -> Vec<Step> {
+fn park(landlock: Option<u32>, user: User) -> Vec<Step> {
     let mut steps = vec![
         Step::CloseFrom { first: serve::ENVIRONMENT_CHANNEL as u32 + 1 },
         // In its cgroups: made any earlier, the namespace would show the host's paths.
         Step::CgroupNamespace,
-        Step::SetIds { uid: USER_ID, gid: GROUP_ID, drop_groups: false },
+        Step::SetIds { uid: user.uid, gid: user.gid, drop_groups: false },
         Step::Setsid,
         Step::NewKeyring,
         Step::Umask { mask: 0o022 },
@@ -198,8 +209,8 @@ fn park(landlock: Option<u32>) -> Vec<Step> {
 /// What of a function matters to the lock-down.
 #[derive(Clone, Debug)]
 pub struct Function {
-    /// Key of its code in the store.
-    pub code: String,
+    /// Key of its code in the store; `None`: it has the root of an image, and its code in it.
+    pub code: Option<String>,
     /// Key of its layers in the store.
     pub layers: Option<String>,
     /// What an interpreter that lives under `/opt` needs to keep there, beside the layers' top-level entries.
@@ -263,11 +274,11 @@ fn files(function: &Function) -> Vec<Step> {
     let size = |mb: u64| format!("size={mb}m");
     steps.push(mount("none", "/tmp", "", REMOUNT | NOSUID | NODEV | exec, &size(function.tmp_mb)));
     steps.push(mount("none", "/dev/shm", "", REMOUNT | NOSUID | NODEV | NOEXEC, &size(function.memory_mb)));
-    steps.push(Step::Bind {
-        source: format!("{STORE}/{}", function.code),
+    steps.extend(function.code.as_ref().map(|code| Step::Bind {
+        source: format!("{STORE}/{code}"),
         target: "/var/task".into(),
         attributes: READ_ONLY,
-    });
+    }));
     if let Some(layers) = &function.layers {
         steps.extend(match &function.opt {
             Some(opt) => merge(layers, opt),
@@ -280,7 +291,7 @@ fn files(function: &Function) -> Vec<Step> {
     // Other functions' code goes out of sight; nobody inside will be able to take this cover away. It is the zygote's: each
     // file system more makes every end of an environment on this host a little longer.
     steps.push(Step::Bind { source: COVER.into(), target: STORE.into(), attributes: READ_ONLY | NOEXEC });
-    steps.push(Step::Chdir { path: "/var/task".into() });
+    steps.push(Step::Chdir { path: if function.code.is_some() { "/var/task" } else { "/" }.into() });
     steps
 }
 
@@ -479,7 +490,7 @@ pub(crate) mod tests {
 
     pub fn function() -> Function {
         Function {
-            code: "c0de".into(),
+            code: Some("c0de".into()),
             layers: Some("1a7e".into()),
             opt: None,
             tmp_mb: 64,
@@ -535,7 +546,8 @@ pub(crate) mod tests {
     fn the_lock_down_is_in_the_only_order_that_works() {
         let steps = assign(&function(), Some(7), Some(Architecture::X86_64), &Posture::default());
         assert!(
-            park(None).contains(&Step::DropBounding) && park(None).contains(&Step::Securebits { bits: SECUREBITS })
+            park(None, User::default()).contains(&Step::DropBounding)
+                && park(None, User::default()).contains(&Step::Securebits { bits: SECUREBITS })
         );
         let capabilities = position(&steps, |s| *s == Step::DropCapabilities);
         let privileges = position(&steps, |s| *s == Step::NoNewPrivileges);

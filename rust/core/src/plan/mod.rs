@@ -30,6 +30,21 @@ pub const GROUP_ID: u32 = 990;
 /// The name that goes with it.
 pub const USER_NAME: &str = "sbx_user1051";
 
+/// Who an environment's processes are, inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct User {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+}
+
+impl Default for User {
+    fn default() -> Self {
+        Self { uid: USER_ID, gid: GROUP_ID }
+    }
+}
+
 /// Where the store of code is to be found while an environment is set up; covered before user code runs.
 pub const STORE: &str = "/.store";
 /// An empty directory that nobody may open: what it is covered with.

@@ -46,7 +46,7 @@ pub struct Snapshot {
     pub key: String,
     /// The snapshot's directory.
     pub path: PathBuf,
-    _hold: Arc<Hold>,
+    hold: Arc<Hold>,
 }
 
 /// What may still come of a function's code and layers.
@@ -240,7 +240,9 @@ impl Origin {
 pub fn inside(root: &Path, path: impl rustix::path::Arg, flags: OFlags) -> Option<OwnedFd> {
     let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let root = openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    openat2(&root, path, flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty(), how).ok()
+    // Not blocking, should it be a FIFO; what is not opened to be read takes no such flag.
+    let calm = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK | OFlags::NOCTTY };
+    openat2(&root, path, flags | calm | OFlags::CLOEXEC, Mode::empty(), how).ok()
 }
 
 /// Whether everybody can read a file, or list and enter a directory; and execute it where anybody can.
@@ -292,14 +294,14 @@ impl Shelf {
         let path = self.root.join(&key);
         let mut holds = lock(&self.holds);
         if let Some(hold) = holds.get(&key).and_then(Weak::upgrade) {
-            return Ok(Snapshot { key, path, _hold: hold });
+            return Ok(Snapshot { key, path, hold });
         }
         if !holds.contains_key(&key) {
             fs::rename(&draft.0, &path).map_err(|error| Error::kernel("making a snapshot", shown(&path), error))?;
         }
         let hold = Arc::new(Hold { shelf: Arc::clone(self), key: key.clone(), maker: std::process::id() });
         holds.insert(key.clone(), Arc::downgrade(&hold));
-        Ok(Snapshot { key, path, _hold: hold })
+        Ok(Snapshot { key, path, hold })
     }
 }
 

@@ -70,12 +70,7 @@ fn take(code: Code, mut args: Args<'_>, context: &mut Context<'_>) -> Answer {
             how(attributes, string(&mut args)?, string(&mut args)?)
         }
         Code::Offer => offer(context.channel, string(&mut args)?),
-        Code::Attach => {
-            let (index, attributes) = (number(&mut args)? as usize, number(&mut args)?);
-            let target = string(&mut args)?;
-            sys::attach_tree(*context.fds.get(index).ok_or(EINVAL)?, target)?;
-            sys::mount_setattr(target, attributes)
-        }
+        Code::Attach => attach(args, context.fds),
         Code::Mount => {
             let flags = number(&mut args)?;
             let (source, target) = (string(&mut args)?, string(&mut args)?);
@@ -212,6 +207,13 @@ fn offer(channel: i32, source: CStr<'_>) -> Answer {
     let sent = sys::send_with(channel, &[0], tree);
     let _ = (sys::close(tree), sys::close(fd));
     sent
+}
+
+fn attach(mut args: Args<'_>, fds: &[i32]) -> Answer {
+    let (index, attributes) = (number(&mut args)? as usize, number(&mut args)?);
+    let target = string(&mut args)?;
+    sys::attach_tree(*fds.get(index).ok_or(EINVAL)?, target)?;
+    sys::mount_setattr(target, attributes)
 }
 
 fn drop_bounding() -> Answer {

@@ -142,7 +142,7 @@ fn find(source: &Source, index: &Value, wanted: Architecture, depth: usize, foun
         let platform = [&entry["platform"]["os"], &entry["platform"]["architecture"]].map(Value::as_str);
         match platform {
             _ if of_another => {}
-            [None, None] | [Some("linux"), None] => found.fit.push(digest),
+            [None | Some("linux"), None] => found.fit.push(digest),
             [Some("linux"), Some(architecture)] if architecture == named(wanted) => found.fit.push(digest),
             [os, architecture] => {
                 found.others.push(format!("{:.20}/{:.20}", os.unwrap_or_default(), architecture.unwrap_or_default()));
@@ -190,7 +190,7 @@ fn settings(source: &Source, value: &Value, wanted: Architecture) -> Result<Sett
     let env = env.collect();
     let mut text = |name: &str| admit(config[name].as_str().unwrap_or_default());
     let (working_dir, user) = (text("WorkingDir")?, text("User")?);
-    Ok(Settings { entrypoint, cmd, env, working_dir, user })
+    Ok(Settings { entrypoint, cmd, working_dir, env, user })
 }
 
 fn list<'a>(source: &Source, value: &'a Value, name: &str) -> Result<&'a Vec<Value>> {

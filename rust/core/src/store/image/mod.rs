@@ -10,6 +10,7 @@ mod user;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,12 +19,11 @@ use sha2::{Digest as _, Sha256};
 use self::layer::Left;
 use self::manifest::Manifest;
 use self::source::Source;
-pub use self::user::User;
 use super::tree::{Attributes, Room, Tree, shown};
 use super::{Hold, Snapshot, Store, lock};
 use crate::error::{Error, Result};
 use crate::plan::rootfs::HOSTS;
-use crate::plan::{COVER, MERGE, MNT, STORE};
+use crate::plan::{COVER, MERGE, MNT, STORE, User};
 use crate::spec::{Architecture, Sizes};
 
 /// Where an environment mounts something of its own.
@@ -42,6 +42,21 @@ pub struct Image {
     pub user: User,
 }
 
+/// By what they are, not by where their settings lie in memory.
+impl PartialEq for Image {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.root.key, self.user) == (&other.root.key, other.user)
+    }
+}
+
+impl Eq for Image {}
+
+impl Hash for Image {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.root.key, self.user).hash(state);
+    }
+}
+
 /// How an image wants to be run, as it says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
@@ -55,6 +70,13 @@ pub struct Settings {
     pub env: Vec<(String, String)>,
     /// Its user, as a name or number, perhaps with a group; empty leaves the choice to others.
     pub user: String,
+}
+
+impl Settings {
+    /// Where it is started.
+    pub fn directory(&self) -> &str {
+        if self.working_dir.is_empty() { "/" } else { &self.working_dir }
+    }
 }
 
 /// Images that are unpacked, by the digest of their configuration: it has the digests of all of their files in it.
@@ -82,7 +104,7 @@ impl Store {
     fn known(&self, digest: &str) -> Option<Snapshot> {
         let known = lock(&self.images);
         let (key, path, hold) = known.get(digest)?;
-        Some(Snapshot { key: key.clone(), path: path.clone(), _hold: hold.upgrade()? })
+        Some(Snapshot { key: key.clone(), path: path.clone(), hold: hold.upgrade()? })
     }
 
     fn unpack(&self, source: &Source, manifest: &Manifest, sizes: &Sizes) -> Result<Snapshot> {
@@ -97,7 +119,7 @@ impl Store {
         })?;
         let mut known = lock(&self.images);
         known.retain(|_, (_, _, hold)| hold.strong_count() > 0);
-        known.insert(manifest.digest.clone(), (root.key.clone(), root.path.clone(), Arc::downgrade(&root._hold)));
+        known.insert(manifest.digest.clone(), (root.key.clone(), root.path.clone(), Arc::downgrade(&root.hold)));
         Ok(root)
     }
 }

@@ -250,9 +250,9 @@ fn whatever_its_digest_does_not_fit_is_refused() {
             if is == kind {
                 // In the middle of the compressed data, or of JSON that means the same.
                 if is == "layer" {
-                    bytes.extend([0; 10])
+                    bytes.extend([0; 10]);
                 } else {
-                    bytes.push(b' ')
+                    bytes.push(b' ');
                 }
                 fs::write(&entry, bytes).unwrap();
             }

@@ -5,27 +5,12 @@ use std::io::Read as _;
 use std::path::Path;
 
 use super::super::inside;
-use crate::plan::{GROUP_ID, USER_ID};
+use crate::plan::User;
 
 /// Longest list that is read, in bytes.
 const LONGEST: u64 = 4 << 20;
 /// The largest id that there is: the next one means nobody at all.
 const LARGEST: u32 = u32::MAX - 2;
-
-/// A user and a group, inside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct User {
-    /// The user.
-    pub uid: u32,
-    /// The group.
-    pub gid: u32,
-}
-
-impl Default for User {
-    fn default() -> Self {
-        Self { uid: USER_ID, gid: GROUP_ID }
-    }
-}
 
 /// The user that an image asks for: `user`, `user:group`, each a name or a number. Nobody in particular is Lambda's.
 pub(super) fn find(root: &Path, wanted: &str) -> Result<User, String> {
