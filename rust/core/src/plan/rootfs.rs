@@ -23,7 +23,7 @@ pub struct Grant {
 }
 
 /// Names of an environment's own loopback interface.
-pub const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n127.0.0.1 sandbox.localdomain\n";
+pub const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n127.0.0.1 sandbox.localdomain sandbox\n";
 /// Where an environment mounts something of its own over what its zygote has there.
 pub const HIDING: [&str; 2] = ["/tmp", "/dev/shm"];
 /// Where such directories are to be found as well.
