@@ -23,6 +23,7 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# ([\w/]+\.py)\n")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 PATH = re.compile(r"`((?:rust|python|tests|docs|examples|benches)/[\w./-]*)(?:::(\w+))?`")
+PROGRAM = re.compile(r"#!.*\n# ([\w./-]+)\n")
 NEITHER_RUN_NOR_MADE = {"pip", "systemd-run"}
 """Commands that change the machine or need what a test cannot count on."""
 
@@ -69,6 +70,13 @@ def run_python(document, block, namespace):
         run(sys.executable, file)
 
 
+def make_program(block):
+    file = Path(PROGRAM.match(block.text)[1])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(block.text, encoding="utf-8")
+    file.chmod(0o755)
+
+
 @pytest.mark.timeout(180)
 @pytest.mark.needs(*STRICT)
 @pytest.mark.parametrize("document", WITH_CODE, ids=relative)
@@ -79,6 +87,8 @@ def test_what_is_shown_works(document, tmp_path, monkeypatch):
     for block in blocks(document):
         if block.language == "python":
             run_python(document, block, namespace)
+        elif block.language == "bash":
+            make_program(block)
         elif block.language == "sh":
             for words in (shlex.split(line, comments=True) for line in block.text.splitlines()):
                 if words[:1] == ["coldframe"]:

@@ -195,15 +195,17 @@ impl Core {
         Ok(Permit { core: Arc::clone(self), function: function.id })
     }
 
-    /// An idle environment of the function, if there is one; one that is about to be idle is waited for a moment.
+    /// An idle environment of the function, if there is one; one that has answered and is about to be idle is waited for, for no
+    /// longer than another would take to make.
     pub fn reuse(&self, function: &Function) -> Option<Arc<Environment>> {
         const SOON: Duration = Duration::from_millis(50);
+        const LATE: Duration = Duration::from_secs(1);
         let begun = Instant::now();
         let mut pool = self.lock();
         loop {
             let Some(environment) = pool.idle.take(function.id) else {
                 let finishing = pool.functions.get(&function.id).is_some_and(|share| share.finishing > 0);
-                if !finishing || begun.elapsed() >= SOON {
+                if !finishing || begun.elapsed() >= function.init_cost().clamp(SOON, LATE) {
                     return None;
                 }
                 pool = self.wait_for_room(pool);
@@ -398,7 +400,7 @@ impl Core {
             environment.retire();
         }
         // Those whose extensions are to be told have a moment, all of them the same.
-        self.see_off_extensions(&living, deadline);
+        see_off_extensions(&living, deadline);
         // In one step where there is one; some may have to be helped.
         let killed = self.house.groups.kill();
         for environment in living.iter().filter(|environment| !killed || environment.may_be_throttled()) {
@@ -499,15 +501,6 @@ impl Core {
         self.house.state.let_go();
     }
 
-    fn see_off_extensions(&self, living: &[Arc<Environment>], deadline: Instant) {
-        for environment in living.iter().filter(|environment| environment.has_extensions()) {
-            environment.kill(Cause::Retired);
-        }
-        for environment in living.iter().filter(|environment| environment.is_leaving()) {
-            process::readable(environment.pidfd(), deadline.saturating_duration_since(Instant::now()));
-        }
-    }
-
     fn wait_for_room<'a>(&self, mut pool: MutexGuard<'a, Pool>) -> MutexGuard<'a, Pool> {
         pool.waiting += 1;
         // Bounded, so that an interruption is noticed; whoever waits looks again.
@@ -519,6 +512,16 @@ impl Core {
 
     fn lock(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Has those end whose extensions are to be told, and waits for that.
+fn see_off_extensions(living: &[Arc<Environment>], deadline: Instant) {
+    for environment in living.iter().filter(|environment| environment.has_extensions()) {
+        environment.kill(Cause::Retired);
+    }
+    for environment in living.iter().filter(|environment| environment.is_leaving()) {
+        process::readable(environment.pidfd(), deadline.saturating_duration_since(Instant::now()));
     }
 }
 

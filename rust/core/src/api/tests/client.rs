@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use super::SOON;
 
 /// A connection.
@@ -83,6 +85,20 @@ impl Client {
     /// Whether the other side has ended the connection, with nothing more to say.
     pub fn is_over(&mut self) -> bool {
         matches!(self.stream.fill_buf(), Ok([]) | Err(_))
+    }
+
+    /// Which of two has an answer first.
+    pub fn first_to_hear(clients: &[Self; 2]) -> usize {
+        let until = Timespec::try_from(SOON).expect("a duration");
+        let mut fds = clients.each_ref().map(|client| PollFd::new(client.stream.get_ref(), PollFlags::IN));
+        poll(&mut fds, Some(&until)).expect("poll");
+        fds.iter().position(|fd| !fd.revents().is_empty()).expect("an answer in time")
+    }
+
+    /// Whether there is something to hear now.
+    pub fn has_heard(&self) -> bool {
+        let mut fds = [PollFd::new(self.stream.get_ref(), PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec::default())).expect("poll") > 0
     }
 
     /// A line of the answer.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 use super::client::{Client, get, post};
-use super::{About, Api, ID, NEXT, News, event, response};
+use super::{About, Api, ID, NEXT, News, Phase, Server, event, response};
 
 const TURNS: usize = 5000;
 
@@ -123,4 +123,32 @@ fn how_long_it_takes_beside_somebody_who_floods_the_server() {
         beside
     });
     println!("event to response {alone:?} alone, {beside:?} beside a flood");
+}
+
+#[test]
+#[ignore = "measures"]
+fn what_an_idle_session_holds() {
+    const SESSIONS: usize = 200;
+    let held = || {
+        let status = std::fs::read_to_string("/proc/self/statm").expect("the size");
+        status.split(' ').nth(1).expect("a number").parse::<usize>().expect("pages") * 4096
+    };
+    let server = Server::new();
+    let next = get(NEXT);
+    let mut all = Vec::with_capacity(SESSIONS);
+    // The first one starts the thread.
+    for before in [0, held()] {
+        for _ in 0..SESSIONS {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+            let address = listener.local_addr().expect("its address");
+            let session = server.serve(listener.into(), About::default()).expect("a session");
+            session.start_init(Phase::Init);
+            let mut stream = TcpStream::connect(address).expect("a connection");
+            stream.write_all(next.as_bytes()).expect("written");
+            wait(session.signal());
+            while session.news() != Some(News::Ready) {}
+            all.push((session, stream));
+        }
+        println!("{} bytes for each session", (held() - before) / SESSIONS);
+    }
 }

@@ -89,13 +89,17 @@ fn a_runtime_that_asks_again_gets_the_same_event() {
 #[test]
 fn an_event_goes_to_one_of_those_who_wait() {
     let api = Api::new(&[]);
-    let mut one = api.ready();
-    let mut other = api.client();
-    other.send(get(NEXT));
-    drop(other);
-    api.session.invoke(event());
-    assert_eq!(one.answer().said(), (200, "{}"));
-    assert_eq!(one.ask(post(&response(ID), &[], "1")).said(), ACCEPTED);
+    let mut both = [api.ready(), api.client()];
+    both[1].send(get(NEXT));
+    for turn in ["1", "2", "3"] {
+        api.session.invoke(Event { request_id: turn.into(), ..event() });
+        let heard = Client::first_to_hear(&both);
+        assert_eq!(both[heard].answer().header("lambda-runtime-aws-request-id"), Some(turn));
+        assert_eq!(both[heard].ask(post(&response(turn), &[], "1")).said(), ACCEPTED);
+        both[heard].send(get(NEXT));
+        assert_eq!((api.news(), api.news(), api.news()), (done("1"), News::RuntimeDone, News::Idle));
+        assert!(!both[1 - heard].has_heard());
+    }
 }
 
 #[test]
