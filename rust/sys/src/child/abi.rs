@@ -124,6 +124,8 @@ numbers! { NUMBERS:
     CLONE_VM: u64 = 0x100;
     CLONE_SIGHAND: u64 = 0x800;
     CLONE_PIDFD: u64 = 0x1000;
+    /// Whoever traces the parent traces the child.
+    CLONE_PTRACE: u64 = 0x2000;
     CLONE_VFORK: u64 = 0x4000;
     CLONE_THREAD: u64 = 0x1_0000;
     CLONE_NEWNS: u64 = 0x0002_0000;
@@ -188,14 +190,8 @@ numbers! { NUMBERS:
     PTRACE_SETSIGMASK: usize = 0x420b;
     /// Kernel 5.13.
     PTRACE_GET_RSEQ_CONFIGURATION: usize = 0x420f;
-    PTRACE_EVENT_FORK: i32 = 1;
-    PTRACE_EVENT_VFORK: i32 = 2;
-    PTRACE_EVENT_CLONE: i32 = 3;
     PTRACE_EVENT_STOP: i32 = 128;
     PTRACE_O_TRACESYSGOOD: usize = 1;
-    PTRACE_O_TRACEFORK: usize = 2;
-    PTRACE_O_TRACEVFORK: usize = 4;
-    PTRACE_O_TRACECLONE: usize = 8;
     PTRACE_O_EXITKILL: usize = 0x10_0000;
     /// Kernel 4.3; takes `CAP_SYS_ADMIN` in the first user namespace.
     PTRACE_O_SUSPEND_SECCOMP: usize = 0x20_0000;

@@ -87,7 +87,8 @@ impl Thread {
 
     /// A fork of this very thread into `cgroup`: 0 in the child, in which the kernel and the C library agree again.
     pub fn fork(&self, cgroup: Option<i32>) -> Answer {
-        let mut args = CloneArgs::new(0, cgroup);
+        // A zygote is traced by nobody, a base by its tracer.
+        let mut args = CloneArgs::new(abi::CLONE_PTRACE, cgroup);
         if self.tid != 0 {
             args.flags |= abi::CLONE_CHILD_SETTID;
             args.child_tid = self.tid as u64;
@@ -122,7 +123,7 @@ pub type Shared<T> = extern "C" fn(&mut T);
 /// `pid`: the id that the child is to have in its pid namespace, which takes a capability there (kernel 5.5); 0: any.
 #[inline(never)]
 pub fn share<T>(work: Shared<T>, job: &mut T, pid: i32) -> Answer {
-    let mut args = CloneArgs::new(abi::CLONE_VM | abi::CLONE_VFORK, None);
+    let mut args = CloneArgs::new(abi::CLONE_VM | abi::CLONE_VFORK | abi::CLONE_PTRACE, None);
     if pid != 0 {
         args.set_tid = &raw const pid as u64;
         args.set_tid_size = 1;

@@ -50,11 +50,8 @@ const STACK: usize = 64 * 1024;
 const PAGE: usize = 64 * 1024;
 /// Bytes of an instruction for a system call, at most.
 const INSTRUCTION: usize = 4;
-const TRACED: usize = abi::PTRACE_O_TRACESYSGOOD
-    | abi::PTRACE_O_TRACEFORK
-    | abi::PTRACE_O_TRACEVFORK
-    | abi::PTRACE_O_TRACECLONE
-    | abi::PTRACE_O_EXITKILL;
+/// Its forks themselves say that their children are to be traced: to be told of each would be a stop more.
+const TRACED: usize = abi::PTRACE_O_TRACESYSGOOD | abi::PTRACE_O_EXITKILL;
 struct Room(core::cell::UnsafeCell<[u8; registers::ROOM]>);
 // SAFETY: the program that uses it has one thread.
 unsafe impl Sync for Room {}
@@ -295,7 +292,7 @@ fn handle(base: &Base, pid: i32, signal: i32, event: i32) {
     let result = match event {
         0 if signal == SIGTRAP && pid != base.pid => release(base, pid),
         0 if OWN.contains(&signal) => sys::exit(124),
-        // A fork, its child's first stop, or a signal, which is lost.
+        // A child's first stop, or a signal, which is lost.
         _ => ptrace(abi::PTRACE_CONT, pid, 0, 0),
     };
     // It was killed meanwhile, or something is wrong that must not go on.
