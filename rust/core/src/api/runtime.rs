@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::answer::{self, Answer};
 use super::body::{self, Body, Piece, Trouble, refuse};
 use super::session::Shared;
-use super::state::{self, Next, Posted, Runtime};
+use super::state::{self, Next, Posted, Runtime, Turn};
 use super::{News, StreamError};
 
 /// The header, and the trailer, with the type of an error.
@@ -30,10 +30,26 @@ pub async fn next(shared: &Shared, request: Request<Incoming>) -> Answer {
     let next = shared.lock().next();
     let posted = match next {
         Ok(Next::Now(posted)) => Ok(posted),
-        Ok(Next::Wait(generation)) => shared.wait(|state| state.take(generation)).await,
+        Ok(Next::Wait(turn)) => {
+            let _waiting = Waiting { shared, turn };
+            shared.wait(|state| state.take(turn)).await
+        }
         Err(refused) => Err(refused),
     };
     posted.map_or_else(Answer::from, |posted| event(&posted))
+}
+
+/// A runtime that waits, for as long as its connection stands.
+struct Waiting<'a> {
+    shared: &'a Shared,
+    turn: Turn,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        // It may be the turn of another one now.
+        self.shared.change(|state| state.leave(self.turn));
+    }
 }
 
 /// An event for the runtime.
