@@ -6,8 +6,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: demo test test-rust test-python test-user test-legacy test-vm test-vm-short check check-arm64 test-arm64 fuzz \
-	bench soak peers clean
+.PHONY: demo test test-rust test-python test-user test-legacy test-vm test-vm-short test-runtimes check check-arm64 \
+	test-arm64 fuzz bench soak peers clean
 
 demo: $(VENV)/built
 	$(BIN)/python examples/demo.py
@@ -34,6 +34,18 @@ test-vm: $(VENV)/vm
 
 test-vm-short: $(VENV)/vm
 	$(BIN)/python tests/vm/machine.py --within 600 bash tests/vm/tests.sh $(abspath $(BIN))/python short
+
+# AWS's own runtimes with the functions of examples/runtimes, beside a stand-in for the Runtime API and in coldframe.
+# RUNTIMES="bash awslambdaric go node" takes one or two minutes, most of it the compiling of Node's, which is kept.
+RUNTIMES ?= bash awslambdaric go node rust java extensions-bash extensions-rust
+test-runtimes: $(VENV)/built $(RUNTIMES:%=target/runtimes/.%)
+	COLDFRAME_RUNTIMES="$(RUNTIMES)" $(BIN)/python -m pytest -q tests/runtimes
+
+.SECONDEXPANSION:
+target/runtimes/.%: $$(shell find examples/runtimes/$$(subst -,/,$$*) -type f)
+	rm -rf target/runtimes/$*
+	examples/runtimes/$(subst -,/,$*)/build.sh target/runtimes/$*
+	touch $@
 
 # What a change has to be before it is committed.
 check: $(VENV)/built

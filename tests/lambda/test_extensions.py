@@ -272,3 +272,61 @@ def test_a_python_function_may_be_wrapped(make, tmp_path):
         env={"AWS_LAMBDA_EXEC_WRAPPER": "/opt/wrapper"},
     )
     assert fn() == "5 /opt/wrapper"
+
+
+COLLECTOR = """\
+out = open("/mnt/out/records", "ab", buffering=0)
+class Collector(BaseHTTPRequestHandler):
+    def do_POST(self):
+        for record in json.loads(self.rfile.read(int(self.headers["Content-Length"]))):
+            out.write(json.dumps(record).encode() + b"\\n")
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+def over_tcp(listener):
+    while True:
+        connection, _ = listener.accept()
+        for line in connection.makefile("rb"):
+            out.write(line)
+PROTOCOL = "HTTP"
+me, _ = register("INVOKE", "SHUTDOWN")
+if PROTOCOL == "HTTP":
+    server = HTTPServer(("0.0.0.0", 8080), Collector)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    destination = {"protocol": "HTTP", "URI": "http://sandbox.localdomain:8080/records"}
+else:
+    import socket
+    threading.Thread(target=over_tcp, args=[socket.create_server(("127.0.0.1", 8080))], daemon=True).start()
+    destination = {"protocol": "TCP", "port": 8080}
+status, _, answer = ask("PUT", "/2022-07-01/telemetry", {
+    "schemaVersion": "2022-07-01", "types": ["platform", "function", "extension"],
+    "buffering": {"timeoutMs": 25}, "destination": destination}, me)
+assert (status, answer) == (200, b'"OK"'), (status, answer)
+while next_event(me)["eventType"] == "INVOKE":
+    print("an extension's line", flush=True)
+"""
+
+
+@pytest.mark.parametrize("protocol", ["HTTP", "TCP"])
+def test_telemetry_is_delivered_inside(watched, out, protocol):
+    fn = watched(extension=COLLECTOR.replace('"HTTP"\n', f'"{protocol}"\n'), name="f")
+    first = fn.invoke("one")
+    assert first.ok, first.log
+    idle(fn)
+    fn.invoke("two")
+    idle(fn)
+    fn.close()
+    assert until(lambda: not fn.host.environments(), 8)
+    records = [json.loads(line) for line in (out / "records").read_text().splitlines()]
+    assert all(record["time"].endswith("Z") for record in records)
+    kinds = [record["type"] for record in records]
+    for kind in ("platform.initStart", "platform.initRuntimeDone", "platform.initReport", "platform.extension"):
+        assert kinds.count(kind) == 1, kinds
+    for kind in ("platform.start", "platform.runtimeDone", "platform.report"):
+        assert kinds.count(kind) == 2, kinds
+    of = {kind: [record["record"] for record in records if record["type"] == kind] for kind in kinds}
+    assert of["platform.start"][0]["requestId"] == first.request_id
+    assert of["platform.report"][0]["metrics"]["memorySizeMB"] == 128
+    assert "handling one\n" in of["function"]
+    assert "an extension's line\n" in of["extension"]

@@ -9,6 +9,7 @@ use coldframe_sys::program::Step;
 use rustix::process::{getgid, getuid};
 
 use crate::assistant::Assistant;
+use crate::plan::rootfs::mount;
 use crate::plan::{NODEV, NOEXEC, NOSUID, RECURSIVE_PRIVATE};
 use crate::process::namespace::{CGROUP, IPC, MOUNT, NETWORK, PID, USER, UTS};
 use crate::process::own_map;
@@ -59,7 +60,8 @@ fn lacking(status: &str) -> Vec<&'static str> {
 /// Makes every namespace as it is made for environments, and mounts a `/proc` there.
 pub fn try_namespaces(root: bool) -> Result<(), Refusal> {
     let all = PID | MOUNT | NETWORK | IPC | UTS | CGROUP;
-    let mounts = [mount("none", "/", "", RECURSIVE_PRIVATE), mount("proc", "/proc", "proc", NOSUID | NODEV | NOEXEC)];
+    let mounts =
+        [mount("none", "/", "", RECURSIVE_PRIVATE, ""), mount("proc", "/proc", "proc", NOSUID | NODEV | NOEXEC, "")];
     let refused = |why: String| Refusal { why, remedy: OF_THE_KERNEL };
     if !root {
         return attempt(all | USER, &mounts).map_err(refused);
@@ -71,10 +73,6 @@ pub fn try_namespaces(root: bool) -> Result<(), Refusal> {
     }
     // What is covered in the caller's /proc stands in nobody's way: a zygote's is mounted without a user namespace.
     attempt(all, &mounts).and_then(|()| attempt(all | USER, &[])).map_err(refused)
-}
-
-fn mount(source: &str, target: &str, kind: &str, flags: u64) -> Step {
-    Step::Mount { source: source.into(), target: target.into(), kind: kind.into(), flags, data: String::new() }
 }
 
 /// Starts an init with these namespaces, which takes these steps, and ends it.

@@ -1,6 +1,7 @@
 //! What this machine and this user can give, found by looking and by trying.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use rustix::process::{getgid, getuid};
 use sha2::{Digest, Sha256};
@@ -130,7 +131,7 @@ impl Facts {
                 },
                 self.namespaces.as_ref().err().map_or("", |refusal| refusal.remedy),
             ),
-            protection("seccomp", self.seccomp, filter(), "use a kernel with CONFIG_SECCOMP_FILTER"),
+            protection("seccomp", self.seccomp, FILTER.clone(), "use a kernel with CONFIG_SECCOMP_FILTER"),
             protection(
                 "landlock",
                 self.landlock.is_some(),
@@ -158,7 +159,7 @@ impl Facts {
             match (self.cgroups.unified_writable(), self.cgroups.can_freeze()) {
                 (true, true) => "version 2 freezer",
                 (false, true) => "version 1 freezer",
-                (_, false) => "no version 2 tree and no version 1 freezer that this user can write",
+                (_, false) => self.cgroups.unfrozen(),
             }
             .to_owned(),
             &self.delegation(),
@@ -228,12 +229,12 @@ fn protection(name: &'static str, in_force: bool, detail: String, remedy: &str) 
     Protection { name, in_force, detail, remedy: (!in_force).then(|| remedy.to_owned()) }
 }
 
-/// Which filter it is: its digest tells two of them apart.
-fn filter() -> String {
+/// Which filter it is: the digest of the one without a network tells two of them apart.
+static FILTER: LazyLock<String> = LazyLock::new(|| {
     let program = seccomp::bytes(&seccomp::program(Architecture::HOST, false));
     let digest = Sha256::digest(program).iter().take(4).fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
     format!("allow-list of system calls, profile {digest}")
-}
+});
 
 fn kernel_version() -> (u32, u32) {
     let release = rustix::system::uname();

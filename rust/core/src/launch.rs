@@ -132,9 +132,9 @@ impl Launch {
         runtime_env.insert("_LAMBDA_TELEMETRY_LOG_FD".into(), LOG.to_string());
         let mut extension_env = env.clone();
         extension_env.retain(|name, _| !OF_RUNTIMES.contains(&name.as_str()));
+        let address = if spec.network { ANY.to_owned() } else { format!("127.0.0.1:{PORT}") };
         for env in [&mut runtime_env, &mut extension_env] {
-            let address = if spec.network { ANY.to_owned() } else { format!("127.0.0.1:{PORT}") };
-            env.insert("AWS_LAMBDA_RUNTIME_API".into(), address);
+            env.insert("AWS_LAMBDA_RUNTIME_API".into(), address.clone());
         }
         let extension = |name: String| {
             let path = format!("/opt/extensions/{name}");

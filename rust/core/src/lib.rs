@@ -5,8 +5,8 @@
 //! [`seccomp`], [`landlock`] and [`cgroup`] what holds it. [`nursery`], [`zygote`], [`seat`], [`stock`] and
 //! [`environment`] are the processes, [`supervisor`] and [`keeper`] the threads that watch them and make them ahead,
 //! [`reclaim`] what those give back that nobody needs for a while,
-//! [`wire`] what is said between them, [`patience`] how an answer is waited for, [`report`], [`platform`] and [`phases`] what comes
-//! of it.
+//! [`wire`] and [`api`] what is said between them, [`patience`] how an answer is waited for, [`report`], [`platform`] and
+//! [`phases`] what comes of it.
 #![forbid(unsafe_code)]
 
 pub mod alarm;

@@ -171,7 +171,8 @@ impl Nursery {
             Root::of_image(scaffold, store, &image.root.key, key.network, posture)
         } else {
             let runtime = house.store.grant(&key.runtime)?;
-            Root::of_host(scaffold, store, runtime, extra, key.network, posture).without(key.hidden())
+            let root = Root::of_host(scaffold, store, runtime, extra, key.network, posture);
+            if key.native { root.with_jdks() } else { root }.without(key.hidden())
         };
         let program = if key.native {
             Program::Native

@@ -22,6 +22,8 @@ use crate::plan::{self, environment::Birth};
 use crate::process::{self, Lifelines};
 use crate::stock::Stock;
 
+/// How much of what a zygote printed last is looked at, in bytes.
+const OUTPUT: i64 = 16 << 10;
 /// How long an interpreter and its packages may take to start.
 const START: Duration = Duration::from_secs(60);
 /// How long the end of all that was forked from one may take.
@@ -163,7 +165,8 @@ impl Zygote {
         }
         let mut bytes = Vec::new();
         let mut file = File::from(output);
-        let _ = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut bytes));
+        let end = file.seek(SeekFrom::End(-OUTPUT)).or_else(|_| file.seek(SeekFrom::Start(0)));
+        let _ = end.and_then(|_| file.take(OUTPUT as u64).read_to_end(&mut bytes));
         let text = String::from_utf8_lossy(&bytes);
         let from = text.char_indices().rev().nth(2000).map_or(0, |(at, _)| at);
         // Killed, most often: the next invocation starts another.

@@ -60,7 +60,9 @@ async fn handler(LambdaEvent { payload, context }: LambdaEvent<Event>) -> Result
     if let Some(status) = payload.exit {
         exit(status);
     }
-    sleep(Duration::from_millis(payload.sleep_ms)).await;
+    if payload.sleep_ms > 0 {
+        sleep(Duration::from_millis(payload.sleep_ms)).await;
+    }
     let greeting = greet(&payload.name)?;
     let remaining = context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
     Ok(Greeting {

@@ -84,6 +84,11 @@ pub fn invalid_mode() -> Refusal {
     refusal(StatusCode::BAD_REQUEST, "InvalidFunctionResponseMode", "Invalid function response mode")
 }
 
+/// The server itself is wrong.
+pub fn internal() -> Refusal {
+    refusal(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "Internal Server Error")
+}
+
 /// A header value that may come from a caller: what HTTP does not allow in one is a space, as Lambda has it.
 pub fn header(value: &[u8]) -> HeaderValue {
     let fit = |b: &u8| if *b == b'\t' || (*b >= b' ' && *b != 0x7f) { *b } else { b' ' };

@@ -11,7 +11,7 @@ use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::EXPECT;
 use tokio::time::sleep;
 
-use super::answer::Answer;
+use super::answer::{self, Answer, Refusal};
 use super::session::Shared;
 
 /// How much of a body that nobody wants is read all the same: many clients hear an answer only once they have sent what they
@@ -19,6 +19,9 @@ use super::session::Shared;
 const UNWANTED: u64 = 16 << 20;
 /// For how long.
 const UNWANTED_FOR: Duration = Duration::from_secs(5);
+
+/// Bytes of a body of a request that should have none.
+const NONE: u64 = 64 << 10;
 
 /// Why a body is not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +108,20 @@ impl Body {
 pub enum Piece {
     Data(Bytes),
     Trailers(hyper::HeaderMap),
+}
+
+/// Takes a request that should have no body, and has to be waited for: a connection on which there is something left to read
+/// is not watched for its end.
+pub async fn none(request: Request<Incoming>) -> Result<(), Refusal> {
+    let mut body = Body::new(request);
+    match body.read(NONE).await {
+        Ok(_) => Ok(()),
+        Err(Trouble::TooLarge) => {
+            body.drain().await;
+            Err(answer::too_large(NONE))
+        }
+        Err(_) => Err(answer::truncated()),
+    }
 }
 
 /// Refuses a request, without a look at its body.

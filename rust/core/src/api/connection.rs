@@ -1,7 +1,7 @@
 //! The connections of one environment, and what they may cost.
 //!
 //! At most [`CONNECTIONS`] are open. Together they hold at most [`HEADS`] bytes of requests of which the head is not complete,
-//! and each at most some [`PIECE`] bytes of a body on its way. One that is idle stays for as long as it likes, because
+//! and each at most twice [`PIECE`] bytes of a body on its way. One that is idle stays for as long as it likes, because
 //! environments are frozen between requests; one that began a request has [`PATIENCE`] to complete its head. One more than
 //! there may be replaces the one that has been idle for longest.
 
@@ -23,7 +23,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Sleep, sleep};
 
 use super::session::Shared;
-use super::{peer, route};
+use super::{answer, peer, route};
 
 /// Connections of an environment.
 pub const CONNECTIONS: usize = 64;
@@ -38,7 +38,7 @@ const PIECE: usize = 64 << 10;
 /// Empty lines before a request: there should be none, and each would have the parser begin anew.
 const BLANK: usize = 16;
 /// For how long the head of a request may be incomplete.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 60 });
 /// How long the server waits when the host is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -88,7 +88,7 @@ pub async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             open.swap_remove(oldest).0.abort();
         }
         let gauge = Arc::new(Gauge::new(&heads, &clock));
-        let task = tasks.spawn(shared.contain(serve(stream, Arc::clone(&shared), Arc::clone(&gauge))));
+        let task = tasks.spawn(serve(stream, Arc::clone(&shared), Arc::clone(&gauge)));
         open.push((task, gauge));
     }
 }
@@ -99,9 +99,9 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, gauge: Arc<Gauge>) {
     let service = service_fn(|request| {
         gauge.begin();
         async {
-            let answer = route::answer(&shared, request).await;
+            let answer = shared.contain(route::answer(&shared, request)).await;
             gauge.end();
-            Ok::<_, Infallible>(answer)
+            Ok::<_, Infallible>(answer.unwrap_or_else(|| answer::internal().into()))
         }
     });
     // An error is the end of the connection, for whatever reason the client has.

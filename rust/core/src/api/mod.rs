@@ -6,6 +6,10 @@
 //! here blocks, and what an environment sends costs its own session alone: its connections, what they may hold and how long a
 //! half-sent request may take are bounded ([`connection`]).
 //!
+//! The host holds for one environment, at most: 8 MiB of heads that are not complete and 128 KiB of the body of each of 64
+//! connections; the event; one answer of [`About::max_response`] bytes, or 1 MiB of one that is streamed; and 2 MiB of
+//! telemetry that waits, with 1 MiB on its way to each of ten subscribers. An environment that means well has two connections.
+//!
 //! [`state`] is what a session knows, and which step follows which: data, without a socket. [`runtime`] and [`extension`] are
 //! the answers to the two kinds of process.
 
@@ -66,6 +70,8 @@ pub struct Event {
     pub client_context: Vec<u8>,
     /// JSON.
     pub cognito_identity: String,
+    /// The tenant for whom it is, of functions that keep them apart.
+    pub tenant_id: String,
     /// What the handler is called with, passed on byte by byte.
     pub payload: Vec<u8>,
     /// Its type; empty stands for `application/json`.

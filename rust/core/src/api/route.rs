@@ -20,7 +20,7 @@ pub async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Answer 
     }
     match target {
         Target::Ping => answer::with(StatusCode::OK, "text/plain; charset=utf-8", "pong"),
-        Target::Next => runtime::next(shared).await,
+        Target::Next => runtime::next(shared, request).await,
         Target::Response(id) => runtime::response(shared, id, request).await,
         Target::Error(id) => runtime::error(shared, id, request).await,
         Target::InitError => runtime::init_error(shared, request).await,

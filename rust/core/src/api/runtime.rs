@@ -6,7 +6,7 @@ use hyper::{HeaderMap, Request};
 use serde_json::{Value, json};
 
 use super::answer::{self, Answer};
-use super::body::{Body, Piece, Trouble, refuse};
+use super::body::{self, Body, Piece, Trouble, refuse};
 use super::session::Shared;
 use super::state::{self, Next, Posted, Runtime};
 use super::{News, StreamError};
@@ -23,7 +23,10 @@ const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
 const WITH_CAUSE: &str = "application/vnd.aws.lambda.error.cause+json";
 
 /// `GET /runtime/invocation/next`.
-pub async fn next(shared: &Shared) -> Answer {
+pub async fn next(shared: &Shared, request: Request<Incoming>) -> Answer {
+    if let Err(refused) = body::none(request).await {
+        return refused.into();
+    }
     let next = shared.lock().next();
     let posted = match next {
         Ok(Next::Now(posted)) => Ok(posted),
@@ -39,13 +42,14 @@ fn event(posted: &Posted) -> Answer {
     let mut answer = Answer::new(posted.payload.clone().into());
     let headers = answer.headers_mut();
     let deadline = event.deadline_ms.to_string();
-    let values: [(&'static str, &[u8]); 6] = [
+    let values: [(&'static str, &[u8]); 7] = [
         ("lambda-runtime-aws-request-id", event.request_id.as_bytes()),
         ("lambda-runtime-deadline-ms", deadline.as_bytes()),
         ("lambda-runtime-invoked-function-arn", event.arn.as_bytes()),
         ("lambda-runtime-trace-id", event.trace_id.as_bytes()),
         ("lambda-runtime-client-context", &event.client_context),
         ("lambda-runtime-cognito-identity", event.cognito_identity.as_bytes()),
+        ("lambda-runtime-aws-tenant-id", event.tenant_id.as_bytes()),
     ];
     for (name, value) in values.into_iter().filter(|(_, value)| !value.is_empty()) {
         headers.insert(HeaderName::from_static(name), answer::header(value));

@@ -55,7 +55,8 @@ impl Session {
             tasks: Mutex::new(Some(JoinSet::new())),
             handle: handle.clone(),
         });
-        let task = handle.spawn(shared.contain(serve(Arc::clone(&shared)))).abort_handle();
+        let (own, serving) = (Arc::clone(&shared), serve(Arc::clone(&shared)));
+        let task = handle.spawn(async move { own.contain(serving).await }).abort_handle();
         Ok(Arc::new(Self { shared, task }))
     }
 
@@ -123,6 +124,24 @@ impl Session {
         self.shared.lock().telemetry.platform(record);
     }
 
+    /// Has what waits for subscribers delivered now, rather than when its time is up. The environment runs meanwhile.
+    pub fn flush(&self) {
+        self.shared.change(|state| {
+            state.flushing = true;
+            state.telemetry.flush();
+        });
+    }
+
+    /// The environment may be frozen from now on.
+    pub fn rest(&self) {
+        self.shared.change(|state| state.flushing = false);
+    }
+
+    /// Whether all of it has been, or was given up.
+    pub fn is_delivered(&self) -> bool {
+        self.shared.lock().telemetry.is_delivered()
+    }
+
     /// How telemetry gets inside. Without it, what is subscribed to is not delivered.
     pub fn deliver(&self, connector: Connector) {
         *self.shared.connector.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(connector));
@@ -157,23 +176,15 @@ impl Shared {
         result
     }
 
-    /// Does something on the server's thread; a panic in it is news.
-    pub fn contain(
-        self: &Arc<Self>,
-        task: impl Future<Output = ()> + Send + 'static,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        let shared = Arc::clone(self);
-        async move {
-            let mut task = pin!(task);
-            let ended = poll_fn(|cx| match defect::contain(|| task.as_mut().poll(cx)) {
-                Ok(Poll::Pending) => Poll::Pending,
-                Ok(Poll::Ready(())) => Poll::Ready(Ok(())),
-                Err(defect) => Poll::Ready(Err(defect)),
-            });
-            if let Err(defect) = ended.await {
-                shared.change(|state| state.news.push_back(News::Defect(defect.to_string())));
-            }
-        }
+    /// Does something on the server's thread. A panic in it is news, and nothing comes of it.
+    pub async fn contain<T>(&self, task: impl Future<Output = T>) -> Option<T> {
+        let mut task = pin!(task);
+        let ended = poll_fn(|cx| match defect::contain(|| task.as_mut().poll(cx)) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(result)) => Poll::Ready(Ok(result)),
+            Err(defect) => Poll::Ready(Err(defect)),
+        });
+        ended.await.map_err(|defect| self.change(|state| state.news.push_back(News::Defect(defect.to_string())))).ok()
     }
 
     /// Runs something beside the requests, unless the session is closed.
@@ -181,7 +192,8 @@ impl Shared {
         if let Some(tasks) = &mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) {
             // Those that have ended are let go of; they have nothing to say.
             while tasks.try_join_next().is_some() {}
-            tasks.spawn_on(self.contain(task), &self.handle);
+            let own = Arc::clone(self);
+            tasks.spawn_on(async move { own.contain(task).await.unwrap_or_default() }, &self.handle);
         }
     }
 

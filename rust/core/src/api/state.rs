@@ -73,6 +73,8 @@ pub struct State {
     pub agents: Vec<Agent>,
     pub shutdown: Option<(Shutdown, u64)>,
     pub telemetry: Telemetry,
+    /// Whether the environment is kept awake for what subscribers have not got yet.
+    pub flushing: bool,
 }
 
 impl State {
@@ -89,6 +91,7 @@ impl State {
             agents: Vec::new(),
             shutdown: None,
             telemetry: Telemetry::default(),
+            flushing: false,
         }
     }
 
@@ -113,7 +116,7 @@ impl State {
 
     /// Whether the environment runs: it may be frozen once its initialisation is over and nothing is open.
     pub fn runs(&self) -> bool {
-        !self.initialised || self.invocation.is_some() || self.shutdown.is_some()
+        !self.initialised || self.invocation.is_some() || self.shutdown.is_some() || self.flushing
     }
 
     /// Tells of it if the initialisation, or the invocation, is over with this.

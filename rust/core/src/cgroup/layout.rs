@@ -216,6 +216,11 @@ impl Layout {
         }
     }
 
+    /// Why nothing can be frozen, where that is so.
+    pub fn unfrozen(&self) -> &'static str {
+        self.unfrozen.unwrap_or("no version 2 tree and no version 1 freezer that this user can write")
+    }
+
     /// Whether environments can be frozen and killed through the version 2 tree.
     pub fn unified_writable(&self) -> bool {
         self.unified.as_deref().is_some_and(delegated)

@@ -2,6 +2,7 @@
 //! directories bound into it, each at its own path, and nothing else.
 
 use std::collections::BTreeSet;
+use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 
 use coldframe_sys::program::Step;
@@ -22,7 +23,7 @@ pub struct Grant {
 }
 
 /// Names of an environment's own loopback interface.
-pub const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n127.0.0.1 sandbox.localdomain\n";
+pub const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n127.0.0.1 sandbox.localdomain sandbox\n";
 /// Where an environment mounts something of its own over what its zygote has there.
 pub const HIDING: [&str; 2] = ["/tmp", "/dev/shm"];
 /// Where such directories are to be found as well.
@@ -128,6 +129,21 @@ impl Root {
     pub fn without(mut self, hidden: Vec<PathBuf>) -> Self {
         self.hidden = hidden;
         self.hidden.retain(|path| self.grants.iter().any(|grant| path.starts_with(&grant.target)));
+        self
+    }
+
+    /// The same, with the settings of the host's JDKs. Debian keeps them in `/etc`,
+    /// links to them from below `/usr`, and no JVM starts without. They are the distribution's and for everyone to read;
+    /// what an administrator has closed to others in there is closed to an environment's user as well.
+    #[must_use]
+    pub fn with_jdks(mut self) -> Self {
+        let all = std::fs::read_dir("/etc").into_iter().flatten().flatten();
+        let of_a_jdk = |entry: &DirEntry| {
+            let name = entry.file_name();
+            let known = name == "java" || name.to_str().is_some_and(|name| name.starts_with("java-"));
+            known && entry.file_type().is_ok_and(|kind| kind.is_dir())
+        };
+        self.etc.extend(all.filter(of_a_jdk).map(|entry| same(&entry.path())));
         self
     }
 

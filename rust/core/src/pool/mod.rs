@@ -386,7 +386,7 @@ impl Core {
             environment.retire();
         }
         // Those whose extensions are to be told have a moment, all of them the same.
-        self.see_off_extensions(&living, deadline);
+        see_off_extensions(&living, deadline);
         // In one step where there is one; some may have to be helped.
         let killed = self.house.groups.kill();
         for environment in living.iter().filter(|environment| !killed || environment.may_be_throttled()) {
@@ -487,15 +487,6 @@ impl Core {
         self.house.state.let_go();
     }
 
-    fn see_off_extensions(&self, living: &[Arc<Environment>], deadline: Instant) {
-        for environment in living.iter().filter(|environment| environment.has_extensions()) {
-            environment.kill(Cause::Retired);
-        }
-        for environment in living.iter().filter(|environment| environment.is_leaving()) {
-            process::readable(environment.pidfd(), deadline.saturating_duration_since(Instant::now()));
-        }
-    }
-
     fn wait_for_room<'a>(&self, mut pool: MutexGuard<'a, Pool>) -> MutexGuard<'a, Pool> {
         pool.waiting += 1;
         // Bounded, so that an interruption is noticed; whoever waits looks again.
@@ -507,6 +498,16 @@ impl Core {
 
     fn lock(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Has those end whose extensions are to be told, and waits for that.
+fn see_off_extensions(living: &[Arc<Environment>], deadline: Instant) {
+    for environment in living.iter().filter(|environment| environment.has_extensions()) {
+        environment.kill(Cause::Retired);
+    }
+    for environment in living.iter().filter(|environment| environment.is_leaving()) {
+        process::readable(environment.pidfd(), deadline.saturating_duration_since(Instant::now()));
     }
 }
 

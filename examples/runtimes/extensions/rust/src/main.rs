@@ -4,7 +4,9 @@ use lambda_extension::{Error, LambdaEvent, NextEvent, run, service_fn};
 
 async fn scribe(event: LambdaEvent) -> Result<(), Error> {
     match event.next {
-        NextEvent::Invoke(invoke) => println!("scribe: invocation {} of {}", invoke.request_id, invoke.invoked_function_arn),
+        NextEvent::Invoke(invoke) => {
+            println!("scribe: invocation {} of {}", invoke.request_id, invoke.invoked_function_arn)
+        }
         NextEvent::Shutdown(shutdown) => println!("scribe: the end, {}", shutdown.shutdown_reason),
     }
     Ok(())

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use self::agent::{Agent, Kind, Stage, Told};
 use super::answer::{self, Answer, Refusal};
-use super::body::{Body, Trouble, refuse};
+use super::body::{self, Body, Trouble, refuse};
 use super::runtime::text;
 use super::session::Shared;
 use super::state::State;
@@ -103,10 +103,13 @@ pub async fn next(shared: &Shared, request: Request<Incoming>) -> Answer {
         Ok(id) => id,
         Err(refused) => return refuse(request, refused).await,
     };
+    if let Err(refused) = body::none(request).await {
+        return refused.into();
+    }
     let asked = shared.lock().agent_asks(&id);
     let generation = match asked {
         Ok(generation) => generation,
-        Err(refused) => return refuse(request, refused).await,
+        Err(refused) => return refused.into(),
     };
     let told = shared.wait(|state| state.agent_told(generation, &id)).await;
     let (told, event) = match told {

@@ -67,9 +67,11 @@ pub async fn deliver(shared: Arc<Shared>, number: u64, subscription: Subscriptio
             Batch::Empty => wake.notified().await,
             Batch::At(due) => first(wake.notified(), sleep_until(due)).await,
             Batch::Full(records, bytes) => {
-                if let Err(error) = line.send(&shared, &records).await {
-                    let mut state = shared.lock();
-                    let Some(at) = queue(&mut state) else { return };
+                let sent = line.send(&shared, &records).await;
+                let mut state = shared.lock();
+                let Some(at) = queue(&mut state) else { return };
+                state.telemetry.queues[at].sent();
+                if let Err(error) = sent {
                     let reason = format!("could not send events: {error}");
                     state.telemetry.queues[at].failed(records.len(), bytes, &reason);
                 }

@@ -87,6 +87,11 @@ impl Telemetry {
         (self.early, self.early_bytes) = (VecDeque::new(), 0);
     }
 
+    /// Whether all that was told has got to those who want it, or was given up.
+    pub fn is_delivered(&self) -> bool {
+        self.queues.iter().all(Queue::is_empty)
+    }
+
     /// What waits goes as soon as it can.
     pub fn flush(&mut self) {
         self.queues.iter_mut().for_each(Queue::flush);

@@ -39,6 +39,8 @@ pub struct Queue {
     timeout: Duration,
     records: VecDeque<Record>,
     bytes: usize,
+    /// Whether a batch is on its way.
+    sending: bool,
     /// When the oldest has waited for long enough.
     due: Option<Instant>,
     /// Records, and their bytes, for which there was no room.
@@ -71,6 +73,7 @@ impl Queue {
             timeout: subscription.timeout,
             records: VecDeque::new(),
             bytes: 0,
+            sending: false,
             due: None,
             dropped: (0, 0),
             wake: Arc::new(Notify::new()),
@@ -133,6 +136,16 @@ impl Queue {
         }
     }
 
+    /// Whether nothing waits, and nothing is on its way.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty() && !self.sending
+    }
+
+    /// What was taken has been sent, or given up.
+    pub fn sent(&mut self) {
+        self.sending = false;
+    }
+
     fn is_full(&self) -> bool {
         self.records.len() >= self.max_items || self.bytes >= self.max_bytes
     }
@@ -151,6 +164,7 @@ impl Queue {
             batch.push(record);
         }
         self.bytes -= bytes;
+        self.sending = true;
         self.due = (!self.records.is_empty()).then_some(now);
         self.say_what_was_lost(reason.unwrap_or(SLOW));
         Batch::Full(batch, bytes)

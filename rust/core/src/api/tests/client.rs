@@ -1,8 +1,11 @@
 //! A client that knows no more of HTTP than what it is told to send.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::SOON;
 
@@ -84,6 +87,20 @@ impl Client {
         matches!(self.stream.fill_buf(), Ok([]) | Err(_))
     }
 
+    /// Which of two has an answer first.
+    pub fn first_to_hear(clients: &[Self; 2]) -> usize {
+        let until = Timespec::try_from(SOON).expect("a duration");
+        let mut fds = clients.each_ref().map(|client| PollFd::new(client.stream.get_ref(), PollFlags::IN));
+        poll(&mut fds, Some(&until)).expect("poll");
+        fds.iter().position(|fd| !fd.revents().is_empty()).expect("an answer in time")
+    }
+
+    /// Whether there is something to hear now.
+    pub fn has_heard(&self) -> bool {
+        let mut fds = [PollFd::new(self.stream.get_ref(), PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec::default())).expect("poll") > 0
+    }
+
     /// A line of the answer.
     pub fn line(&mut self) -> Option<String> {
         let mut line = String::new();
@@ -106,7 +123,7 @@ pub fn post(path: &str, headers: &[(&str, &str)], body: &str) -> String {
 pub fn with(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> String {
     let mut request = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:9001\r\n");
     for (name, value) in headers {
-        request += &format!("{name}: {value}\r\n");
+        write!(request, "{name}: {value}\r\n").expect("a string");
     }
     request + &format!("Content-Length: {}\r\n\r\n{body}", body.len())
 }

@@ -2,8 +2,13 @@
 
 use std::net::TcpListener;
 
-use super::client::{Client, get, post};
+use coldframe_sys::testing::fuzz::fuzz;
+use http_body_util::BodyExt as _;
+
+use super::client::{Client, chunk, chunked, get, post, with};
 use super::{About, Api, ID, NEXT, News, response};
+use crate::api::Phase;
+use crate::api::answer::{self, Answer, Refusal};
 use crate::api::connection::CONNECTIONS;
 
 /// A whole invocation, by a client that means well.
@@ -103,6 +108,36 @@ fn what_is_no_http_is_not_answered_for_long() {
 }
 
 #[test]
+fn fuzz_whatever_is_sent_the_session_goes_on() {
+    let api = Api::new(&[]);
+    let seeds = [
+        get(NEXT),
+        get("/2018-06-01/ping") + &get("/2018-06-01/ping"),
+        post(&response(ID), &[("Lambda-Runtime-Function-Response-Mode", "streaming")], "1"),
+        chunked(&response(ID), "Trailer: a\r\n") + &chunk("12345") + &chunk("") + "a: b\r\n\r\n",
+        post("/2018-06-01/runtime/init/error", &[("Lambda-Runtime-Function-Error-Type", "Runtime.A")], "{}"),
+        post("/2020-01-01/extension/register", &[("Lambda-Extension-Name", "a")], "{\"events\":[\"INVOKE\"]}"),
+        with("PUT", "/2022-07-01/telemetry", &[("Lambda-Extension-Identifier", ID)], "{\"types\":[]}"),
+    ];
+    let seeds = seeds.map(String::into_bytes);
+    fuzz(&seeds, |bytes| {
+        api.session.start_init(Phase::Init);
+        let mut client = api.client();
+        client.send(bytes);
+        client.finish();
+        let mut fate = Vec::new();
+        while let Some(answer) = client.try_answer() {
+            fate.push(answer.status);
+        }
+        assert_eq!(api.client().ask(get("/2018-06-01/ping")).status, 200);
+        while let Some(news) = api.session.news() {
+            assert!(!matches!(news, News::Defect(_)), "{news:?}");
+        }
+        fate
+    });
+}
+
+#[test]
 fn half_a_request_harms_nobody() {
     let api = Api::new(&[]);
     let halves: Vec<Client> =
@@ -127,6 +162,18 @@ fn works_again(api: &Api) {
     assert_eq!(client.answer().status, 200);
     assert_eq!(client.ask(post(&response(ID), &[], "1")).status, 202);
     assert_eq!(api.news(), News::Response { content_type: String::new(), body: "1".into() });
+}
+
+#[test]
+fn a_head_is_not_waited_for_forever() {
+    let api = Api::new(&[]);
+    let mut idle = api.client();
+    assert_eq!(idle.ask(get("/2018-06-01/ping")).status, 200);
+    ended(&api, |client| {
+        client.send("GET / HTTP/1.1\r\n");
+    });
+    // Who has not begun may take as long as it likes.
+    assert_eq!(idle.ask(get("/2018-06-01/ping")).status, 200);
 }
 
 #[test]
@@ -169,6 +216,23 @@ fn a_connection_that_closes_in_the_middle_is_forgotten() {
     let mut client = api.client();
     client.send(get(NEXT));
     assert_eq!((api.news(), api.news()), (News::RuntimeDone, News::Idle));
+}
+
+#[test]
+fn who_waits_with_a_body_is_seen_to_go_as_well() {
+    let api = Api::new(&[]);
+    for body in ["12345", "123"] {
+        let mut gone = api.client();
+        gone.send(format!("GET {NEXT} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n{body}"));
+        gone.finish();
+        while gone.try_answer().is_some() {}
+        assert!(gone.is_over());
+    }
+    assert_eq!(api.news(), News::Ready);
+    let mut client = api.client();
+    client.send(get(NEXT));
+    api.session.invoke(super::event());
+    assert_eq!(client.answer().status, 200);
 }
 
 #[test]
@@ -251,7 +315,20 @@ fn a_server_that_is_stopped_ends_its_thread() {
 fn a_defect_is_told_of_and_ends_nothing_else() {
     let api = Api::new(&[]);
     api.session.shared().spawn(async { panic!("seven") });
+    let internal = "{\"errorMessage\":\"Internal Server Error\",\"errorType\":\"InternalServerError\"}\n";
+    assert_eq!(sent(answer::internal()), (500, internal.to_owned()));
     let News::Defect(text) = api.news() else { panic!("something else") };
     assert!(text.contains("defect of coldframe") && text.contains("seven"), "{text}");
     works(&api);
+}
+
+/// A refusal as it goes out.
+fn sent(refusal: Refusal) -> (u16, String) {
+    let answer = Answer::from(refusal);
+    let status = answer.status().as_u16();
+    let body = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime")
+        .block_on(answer.into_body().collect());
+    (status, String::from_utf8(body.expect("a body").to_bytes().to_vec()).expect("text"))
 }

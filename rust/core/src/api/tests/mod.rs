@@ -5,6 +5,7 @@ mod extension;
 mod hostile;
 mod latency;
 mod runtime;
+mod sizes;
 mod streaming;
 mod telemetry;
 
@@ -20,6 +21,11 @@ use super::{About, Event, News, Phase, Server, Session};
 pub const SOON: Duration = Duration::from_secs(20);
 pub const NEXT: &str = "/2018-06-01/runtime/invocation/next";
 pub const ID: &str = "8476a536-e9f4-11e8-9739-2dfe598c3fcd";
+pub const ACCEPTED: (u16, &str) = (202, "{\"status\":\"OK\"}\n");
+pub const TOO_LARGE: (u16, &str) = (
+    413,
+    "{\"errorMessage\":\"Exceeded maximum allowed payload size (6291556 bytes).\",\"errorType\":\"RequestEntityTooLarge\"}\n",
+);
 
 /// A session, and where it is.
 pub struct Api {
@@ -124,4 +130,9 @@ pub fn register(client: &mut client::Client, name: &str, event: &str) -> String 
 /// An extension asks what there is.
 pub fn event_next(id: &str) -> String {
     client::with("GET", "/2020-01-01/extension/event/next", &[("Lambda-Extension-Identifier", id)], "")
+}
+
+/// What a good answer is.
+pub fn done(body: &str) -> News {
+    News::Response { content_type: String::new(), body: body.into() }
 }

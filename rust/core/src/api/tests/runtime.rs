@@ -1,18 +1,11 @@
 //! The Runtime API, rule by rule.
 
 use super::client::{Client, chunk, chunked, get, post, with};
-use super::{Api, Event, ID, NEXT, News, error, event, forbidden, response};
+use super::{ACCEPTED, Api, Event, ID, NEXT, News, TOO_LARGE, done, error, event, forbidden, response};
 use crate::api::Phase;
 
 const OTHER: &str = "00000000-e9f4-11e8-9739-2dfe598c3fcd";
-const ACCEPTED: (u16, &str) = (202, "{\"status\":\"OK\"}\n");
 const INVALID_ID: (u16, &str) = (400, "{\"errorMessage\":\"Invalid request ID\",\"errorType\":\"InvalidRequestID\"}\n");
-const TRUNCATED: (u16, &str) =
-    (400, "{\"errorMessage\":\"HTTP request detected as truncated\",\"errorType\":\"TruncatedHTTPRequest\"}\n");
-const TOO_LARGE: (u16, &str) = (
-    413,
-    "{\"errorMessage\":\"Exceeded maximum allowed payload size (6291556 bytes).\",\"errorType\":\"RequestEntityTooLarge\"}\n",
-);
 const INIT_ERROR: &str = "/2018-06-01/runtime/init/error";
 
 /// What the runtime is told of a step that it may not take.
@@ -20,11 +13,6 @@ fn refused(from: &str, to: &str) -> (u16, String) {
     let message =
         format!("State transition from {from} to {to} failed for runtime. Error: State transition is not allowed");
     forbidden("InvalidStateTransition", &message)
-}
-
-/// What a good answer is.
-fn done(body: &str) -> News {
-    News::Response { content_type: String::new(), body: body.into() }
 }
 
 #[test]
@@ -101,13 +89,17 @@ fn a_runtime_that_asks_again_gets_the_same_event() {
 #[test]
 fn an_event_goes_to_one_of_those_who_wait() {
     let api = Api::new(&[]);
-    let mut one = api.ready();
-    let mut other = api.client();
-    other.send(get(NEXT));
-    drop(other);
-    api.session.invoke(event());
-    assert_eq!(one.answer().said(), (200, "{}"));
-    assert_eq!(one.ask(post(&response(ID), &[], "1")).said(), ACCEPTED);
+    let mut both = [api.ready(), api.client()];
+    both[1].send(get(NEXT));
+    for turn in ["1", "2", "3"] {
+        api.session.invoke(Event { request_id: turn.into(), ..event() });
+        let heard = Client::first_to_hear(&both);
+        assert_eq!(both[heard].answer().header("lambda-runtime-aws-request-id"), Some(turn));
+        assert_eq!(both[heard].ask(post(&response(turn), &[], "1")).said(), ACCEPTED);
+        both[heard].send(get(NEXT));
+        assert_eq!((api.news(), api.news(), api.news()), (done("1"), News::RuntimeDone, News::Idle));
+        assert!(!both[1 - heard].has_heard());
+    }
 }
 
 #[test]
@@ -147,14 +139,17 @@ fn an_answer_is_taken_once() {
 #[test]
 fn an_answer_before_next_is_refused() {
     let api = Api::new(&[]);
-    let client = api.ready();
-    drop(client);
-    // The runtime has not come back for it.
+    // It asked, went away, and has not come back for what there is.
+    assert!(api.session.shared().lock().next().is_ok());
+    assert_eq!(api.news(), News::Ready);
     api.session.invoke(event());
+    for (path, to) in [(response(ID), "InvocationResponse"), (error(ID), "InvocationErrorResponse")] {
+        let (status, body) = refused("Ready", to);
+        assert_eq!(api.client().ask(post(&path, &[], "1")).said(), (status, body.as_str()));
+    }
     let mut client = api.client();
-    // Whether the connection that waited is gone already is the server's to find out.
-    let answer = client.ask(post(&response(OTHER), &[], "1"));
-    assert_eq!(answer.said(), INVALID_ID);
+    assert_eq!(client.ask(get(NEXT)).status, 200);
+    assert_eq!(client.ask(post(&response(ID), &[], "1")).said(), ACCEPTED);
 }
 
 #[test]
@@ -182,98 +177,6 @@ fn an_answer_after_next_is_refused_while_an_extension_works() {
     assert_eq!(late.header("content-type"), Some("application/json"));
     extension.send(super::event_next(&id));
     assert_eq!(api.news(), News::Idle);
-}
-
-#[test]
-fn the_largest_response_is_taken() {
-    let api = Api::new(&[]);
-    let mut client = api.running();
-    let body = "x".repeat(6_291_556);
-    assert_eq!(client.ask(post(&response(ID), &[], &body)).said(), ACCEPTED);
-    assert_eq!(api.news(), done(&body));
-}
-
-#[test]
-fn a_larger_one_is_too_large() {
-    let api = Api::new(&[]);
-    let mut client = api.running();
-    assert_eq!(client.ask(post(&response(ID), &[], &"x".repeat(6_291_557))).said(), TOO_LARGE);
-    assert_eq!((api.news(), api.session.news()), (News::TooLarge, None));
-    // It was an answer all the same.
-    client.send(get(NEXT));
-    assert_eq!((api.news(), api.news()), (News::RuntimeDone, News::Idle));
-}
-
-#[test]
-fn so_is_one_whose_length_is_not_announced() {
-    let api = Api::new(&[]);
-    let mut client = api.running();
-    client.send(chunked(&response(ID), ""));
-    for _ in 0..7 {
-        client.send(chunk(&"x".repeat(1 << 20)));
-    }
-    assert_eq!(api.news(), News::TooLarge);
-    client.send(chunk("") + "\r\n");
-    assert_eq!(client.answer().said(), TOO_LARGE);
-    client.send(get(NEXT));
-    assert_eq!((api.news(), api.news()), (News::RuntimeDone, News::Idle));
-}
-
-#[test]
-fn a_client_that_asks_first_sends_nothing_of_what_is_too_large() {
-    let api = Api::new(&[]);
-    let mut client = api.running();
-    let path = response(ID);
-    client.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 7000000\r\n\r\n"));
-    assert_eq!(client.answer().said(), TOO_LARGE);
-    assert_eq!(api.news(), News::TooLarge);
-}
-
-#[test]
-fn a_client_that_asks_first_is_told_to_go_on() {
-    let api = Api::new(&[]);
-    let mut client = api.running();
-    let path = response(ID);
-    client.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n"));
-    assert_eq!(client.line().as_deref(), Some("HTTP/1.1 100 Continue"));
-    assert_eq!(client.line().as_deref(), Some(""));
-    assert_eq!(client.ask("null").said(), ACCEPTED);
-    assert_eq!(api.news(), done("null"));
-}
-
-/// The news of an answer of which the end did not come.
-fn cut_off() -> News {
-    News::Error {
-        error_type: "Runtime.TruncatedResponse".into(),
-        content_type: "application/json".into(),
-        body: "{\"errorMessage\":\"HTTP request detected as truncated\",\"errorType\":\"Runtime.TruncatedResponse\"}"
-            .into(),
-    }
-}
-
-#[test]
-fn a_truncated_answer_is_refused() {
-    for way in [response(ID), error(ID)] {
-        let api = Api::new(&[]);
-        let mut client = api.running();
-        client.send(format!("POST {way} HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345"));
-        client.finish();
-        assert_eq!(client.answer().said(), TRUNCATED);
-        assert_eq!(api.news(), cut_off());
-        let mut client = api.client();
-        client.send(get(NEXT));
-        assert_eq!((api.news(), api.news()), (News::RuntimeDone, News::Idle));
-    }
-}
-
-#[test]
-fn so_is_one_that_is_no_http() {
-    let api = Api::new(&[]);
-    let mut client = api.running();
-    client.send(chunked(&response(ID), "") + &chunk("12345") + "rubbish\r\n");
-    assert_eq!(client.answer().said(), TRUNCATED);
-    assert!(client.is_over());
-    assert_eq!(api.news(), cut_off());
 }
 
 #[test]

@@ -43,6 +43,7 @@ impl Environment {
             cognito_identity: String::new(),
             payload: event.parts[2].to_vec(),
             content_type: String::new(),
+            ..api::Event::default()
         });
         self.begin();
         self.hear_answer(programs, backstop, interrupted, whole)
@@ -121,6 +122,19 @@ impl Environment {
         if programs.rests() {
             return true;
         }
+        if !programs.idle.load(Ordering::Acquire) && !self.becomes_idle(programs, until) {
+            return false;
+        }
+        if programs.attended.load(Ordering::Acquire) && !programs.has_delivered(until) {
+            return false;
+        }
+        programs.idle.store(false, Ordering::Release);
+        programs.rests.store(true, Ordering::Release);
+        true
+    }
+
+    /// Waits until the runtime and all extensions have asked for the next event; whether they have.
+    fn becomes_idle(&self, programs: &Programs, until: Instant) -> bool {
         let wait = Wait { until, interrupted: &|| false };
         let reply = self.until(programs, &wait, &mut |happening| {
             Ok(match happening {
@@ -132,7 +146,7 @@ impl Environment {
         match reply {
             Ok(Reply::Unready) if !programs.failed.load(Ordering::Acquire) => {
                 self.conclude(programs, None);
-                programs.rests.store(true, Ordering::Release);
+                programs.idle.store(true, Ordering::Release);
             }
             // It goes on; whoever waits may ask again.
             Ok(Reply::Interrupted) => {}
@@ -141,7 +155,7 @@ impl Environment {
                 self.kill(Cause::Retired);
             }
         }
-        programs.rests()
+        programs.idle.load(Ordering::Acquire)
     }
 
     /// Tells what the last invocation took, when it is over with all that belongs to it. `end`: why the environment ends.

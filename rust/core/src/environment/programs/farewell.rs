@@ -66,7 +66,7 @@ impl Environment {
             return;
         }
         // Whoever waits for an answer sees that there will be none, and stops listening.
-        let _listening = programs.board.listen();
+        let listening = programs.board.listen();
         self.conclude(programs, Some(reason));
         let budget = if launch.extensions.is_empty() { WITH_INTERNAL } else { WITH_EXTERNAL };
         let begun = Instant::now();
@@ -76,6 +76,9 @@ impl Environment {
                 let _ = launcher::signal(self.control.as_fd(), RUNTIME, Signal::KILL);
             }
         }
+        drop(listening);
+        programs.has_delivered(begun + budget / 4);
+        let _listening = programs.board.listen();
         let end = SystemTime::now() + budget.saturating_sub(begun.elapsed());
         let deadline_ms = end.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
         programs.session.shutdown(reason, deadline_ms);

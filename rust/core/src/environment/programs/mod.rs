@@ -47,6 +47,8 @@ pub struct Programs {
     frames: (OwnedFd, OwnedFd),
     /// Whether nothing is left to be done for the last event.
     rests: AtomicBool,
+    /// Whether everybody waits for an event, and only what subscribers are to get is still on its way.
+    idle: AtomicBool,
     /// Whether there is an extension, which is to be told of what happens.
     attended: AtomicBool,
     /// Whether something in it has failed.
@@ -55,6 +57,8 @@ pub struct Programs {
     leaving: AtomicBool,
     reading: Mutex<Reading>,
     open: Mutex<Option<Open>>,
+    /// Since when subscribers have been getting what was left to be told.
+    delivering: Mutex<Option<Instant>>,
 }
 
 /// The invocation that no report has been given of yet.
@@ -103,11 +107,13 @@ impl Programs {
             extensions: attended.then(pipe).transpose()?,
             frames: pipe()?,
             rests: AtomicBool::new(true),
+            idle: AtomicBool::new(false),
             attended: AtomicBool::new(attended),
             failed: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             reading: Mutex::default(),
             open: Mutex::default(),
+            delivering: Mutex::default(),
         })
     }
 
@@ -121,6 +127,27 @@ impl Programs {
         if self.attended.load(Ordering::Acquire) {
             self.session.platform(&api::Platform { kind: record.kind(), record: record.value() });
         }
+    }
+
+    /// Waits until subscribers have got what they are to get, or for as long as that may take; false if it goes on.
+    fn has_delivered(&self, until: Instant) -> bool {
+        const DELIVERY: Duration = Duration::from_millis(500);
+        const TURN: Duration = Duration::from_millis(1);
+        let mut since = self.delivering.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = *since.get_or_insert_with(|| {
+            self.session.flush();
+            Instant::now()
+        });
+        while !self.session.is_delivered() && begun.elapsed() < DELIVERY {
+            if Instant::now() >= until {
+                return false;
+            }
+            // Nothing tells of it that could be waited for; whoever waits here keeps nobody waiting.
+            std::thread::sleep(TURN);
+        }
+        self.session.rest();
+        *since = None;
+        true
     }
 
     /// Lets go of every connection.
@@ -161,10 +188,6 @@ impl Environment {
             Happening::News(News::ExtensionError { error_type, name }) => {
                 programs.failed.store(true, Ordering::Release);
                 Some(Reply::Failed(error_type, format!("extension {name:?} failed")))
-            }
-            Happening::News(News::Idle) => {
-                programs.rests.store(true, Ordering::Release);
-                None
             }
             Happening::News(News::Subscribed) => {
                 programs.attended.store(true, Ordering::Release);
