@@ -171,6 +171,13 @@ def test_an_entry_point_that_cannot_be_started(run):
         assert what in error.error_message
 
 
+@pytest.mark.needs("root")
+def test_with_the_hosts_network_it_has_the_hosts_resolver(run):
+    read = "open('/etc/resolv.conf').read()"
+    assert run(LOOK)(read) == ""
+    assert run(LOOK, options={"network": True})(read) == Path("/etc/resolv.conf").read_text()
+
+
 def test_extensions_of_an_image_are_started(run):
     extension = program("""
         me, _ = register("INVOKE", "SHUTDOWN")

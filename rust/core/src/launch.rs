@@ -78,7 +78,6 @@ impl Launch {
     ) -> Result<Option<Self>> {
         let extensions = layers.map_or_else(|| Ok(Vec::new()), |layers| extensions(layers, "extensions"))?;
         let wrapper = spec.env.get("AWS_LAMBDA_EXEC_WRAPPER").filter(|wrapper| !wrapper.is_empty());
-        let env = &with_address(spec, env);
         let mut runtime_env = env.clone();
         let command = match &spec.interpreter {
             Some(_) if extensions.is_empty() && wrapper.is_none() => return Ok(None),
@@ -90,15 +89,14 @@ impl Launch {
             None => vec![bootstrap(spec, code, layers)?],
         };
         let command = wrapper.into_iter().cloned().chain(command).collect();
-        Self::starting(command, runtime_env, env, extensions, "/var/task", wrapper.is_some()).map(Some)
+        let launch = Self::starting(spec, command, runtime_env, env, extensions, "/var/task")?;
+        Ok(Some(Self { wrapped: wrapper.is_some(), ..launch }))
     }
 
     /// What environments of an image start. The handler takes the place of its command, behind its entry point.
     pub fn of_image(spec: &Spec, env: &BTreeMap<String, String>, image: &Image) -> Result<Self> {
-        let env = &with_address(spec, env);
-        let handler = spec.handler.as_str();
         let Settings { entrypoint, cmd, .. } = &*image.settings;
-        let arguments = match handler {
+        let arguments = match spec.handler.as_str() {
             "" => cmd.clone(),
             _ if entrypoint.is_empty() => cmd.clone(),
             handler => vec![handler.to_owned()],
@@ -120,20 +118,24 @@ impl Launch {
             Some(("Runtime.InvalidEntrypoint", format!("the image has no program {program:?}")))
         };
         let extensions = extensions(root, "opt/extensions")?;
-        Ok(Self { defect, ..Self::starting(command, env.clone(), env, extensions, directory, false)? })
+        Ok(Self { defect, ..Self::starting(spec, command, env.clone(), env, extensions, directory)? })
     }
 
     fn starting(
+        spec: &Spec,
         command: Vec<String>,
         mut runtime_env: BTreeMap<String, String>,
         env: &BTreeMap<String, String>,
         extensions: Vec<String>,
         directory: &str,
-        wrapped: bool,
     ) -> Result<Self> {
         runtime_env.insert("_LAMBDA_TELEMETRY_LOG_FD".into(), LOG.to_string());
         let mut extension_env = env.clone();
         extension_env.retain(|name, _| !OF_RUNTIMES.contains(&name.as_str()));
+        let address = if spec.network { ANY.to_owned() } else { format!("127.0.0.1:{PORT}") };
+        for env in [&mut runtime_env, &mut extension_env] {
+            env.insert("AWS_LAMBDA_RUNTIME_API".into(), address.clone());
+        }
         let extension = |name: String| {
             let path = format!("/opt/extensions/{name}");
             // Their output has a pipe of its own: what they write is told apart.
@@ -143,7 +145,7 @@ impl Launch {
         Ok(Self {
             runtime: program(String::new(), command, &runtime_env, &[Step::Place { index: 0, to: LOG }], directory)?,
             extensions: extensions.into_iter().map(extension).collect::<Result<_>>()?,
-            wrapped,
+            wrapped: false,
             defect: None,
         })
     }
@@ -185,14 +187,6 @@ fn program(
         return Err(Error::Configuration(message));
     }
     Ok(Program { name, path, steps })
-}
-
-/// The variables of its processes, with where they find Lambda's APIs.
-fn with_address(spec: &Spec, env: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let address = if spec.network { ANY.to_owned() } else { format!("127.0.0.1:{PORT}") };
-    let mut env = env.clone();
-    env.insert("AWS_LAMBDA_RUNTIME_API".into(), address);
-    env
 }
 
 /// The program that a function brings: in its code, or else in a layer.

@@ -168,7 +168,7 @@ impl Nursery {
         let shown: Vec<_> = extra.iter().map(|grant| grant.target.clone()).collect();
         let (scaffold, store) = (house.state.scaffold(), house.state.store());
         let root = if let Some(image) = &key.image {
-            Root::of_image(scaffold, store, &image.root.key, posture)
+            Root::of_image(scaffold, store, &image.root.key, key.network, posture)
         } else {
             let runtime = house.store.grant(&key.runtime)?;
             let root = Root::of_host(scaffold, store, runtime, extra, key.network, posture);

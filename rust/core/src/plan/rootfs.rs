@@ -115,9 +115,12 @@ impl Root {
     }
 
     /// That of an image, whose snapshot lies in the store under this key.
-    pub fn of_image(scaffold: PathBuf, store: PathBuf, key: &str, posture: &Posture) -> Self {
+    pub fn of_image(scaffold: PathBuf, store: PathBuf, key: &str, network: bool, posture: &Posture) -> Self {
         let (image, own_devices) = (Some(store.join(key)), posture.has(Wall::Devices));
-        let (links, grants, etc, hidden) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (links, grants, hidden) = (Vec::new(), Vec::new(), Vec::new());
+        let resolver = Path::new("/etc/resolv.conf");
+        let etc = resolver.canonicalize().ok().filter(|_| network);
+        let etc = etc.map(|source| Grant { source, target: resolver.to_path_buf() }).into_iter().collect();
         Self { scaffold, store, runtime: PathBuf::new(), links, grants, etc, hidden, own_devices, image }
     }
 
@@ -216,6 +219,9 @@ impl Root {
             made.steps.push(mount("none", &dev, "", REMOUNT_BIND | RDONLY | NOSUID | NOEXEC, ""));
         } else {
             made.bind(&same(Path::new("/dev")), NOSUID | NOEXEC);
+        }
+        for grant in &self.etc {
+            made.bind(grant, READ_ONLY | NOEXEC);
         }
         self.last_mounts(made);
         // Only in a root of ours is there such a place.

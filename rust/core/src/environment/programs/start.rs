@@ -26,7 +26,7 @@ impl Environment {
         let function = Arc::clone(&self.function);
         let Some(launch) = &function.launch else { return Ok(Reply::Rubbish("it has nothing to start")) };
         if let Some((kind, what)) = &launch.defect {
-            return Ok(Reply::Failed(kind.to_string(), what.clone()));
+            return Ok(Reply::Failed((*kind).into(), what.clone()));
         }
         programs.session.start_init(api::Phase::Init);
         let (initialization, phase, begun) = (Initialization::OnDemand, Phase::Init, Instant::now());

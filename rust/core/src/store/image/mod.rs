@@ -27,9 +27,9 @@ use crate::plan::{COVER, MERGE, MNT, STORE, User};
 use crate::spec::{Architecture, Sizes};
 
 /// Where an environment mounts something of its own.
-const PLACES: [&str; 7] = ["/proc", "/dev", "/tmp", MNT, STORE, COVER, MERGE];
+const PLACES: [&str; 8] = ["/proc", "/dev", "/tmp", "/etc", MNT, STORE, COVER, MERGE];
 /// What the plan of an environment takes to be there.
-const EXPECTED: [&str; 3] = ["/usr", "/.empty", "/etc"];
+const EXPECTED: [&str; 2] = ["/usr", "/.empty"];
 
 /// An image, unpacked.
 #[derive(Clone, Debug)]
@@ -142,10 +142,9 @@ fn furnish(tree: &mut Tree) -> Result<()> {
     let plain = Attributes { executable: false, modified: rustix::fs::Timespec { tv_sec: 0, tv_nsec: 0 } };
     let failed = |e: std::io::Error| Error::kernel("writing", "a file of an image", e);
     tree.file(b".nothing", plain, &mut &b""[..], &failed)?;
-    if tree.has_directory(b"etc") {
-        tree.file(b"etc/hosts", plain, &mut HOSTS.as_bytes(), &failed)?;
-    }
-    Ok(())
+    tree.file(b"etc/hosts", plain, &mut HOSTS.as_bytes(), &failed)?;
+    // The host's goes there where an environment has the host's network.
+    tree.file(b"etc/resolv.conf", plain, &mut &b""[..], &failed)
 }
 
 /// The error of an image that cannot be used.
