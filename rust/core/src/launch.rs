@@ -254,10 +254,6 @@ fn find(root: &Path, program: &str, directory: &str, path: &str) -> Option<Strin
     places.map(|place| format!("{place}/{program}")).find(|whole| is_program(root, whole))
 }
 
-fn is_executable(file: &Path) -> bool {
-    fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o111 != 0)
-}
-
 /// What `bootstrap.py` has to know before it can import anything.
 fn settings(spec: &Spec, names: &Names, interpreter: &Interpreter) -> String {
     let packages = if spec.packages { interpreter.site.clone() } else { Vec::new() };
