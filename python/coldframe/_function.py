@@ -27,6 +27,7 @@ from coldframe._options import (
     check_mounts,
     check_name,
     check_path,
+    check_snapstart,
     check_timeout,
     refuse_unfinished,
     shown,
@@ -114,7 +115,7 @@ class Function:
             isolation: "strict" wants every protection, "available" takes what the host can do.
             reserved_concurrency: Invocations of this function in flight at a time; None sets no limit of its own.
             provisioned_concurrency: Not in this version; see `Host.prewarm`.
-            snapstart: Not in this version.
+            snapstart: True initialises the function once, and makes new environments as copies of what came of that.
             reuse: False gives every event a fresh environment.
             mounts: Host directories by their places inside, `/mnt/` and a name: a path can be read, `(path, "rw")` also
                 written; what is written belongs to the directory's owner. No size here bounds that.
@@ -125,7 +126,8 @@ class Function:
             ConfigurationError: The function cannot exist as it is described.
             HostCapabilityError: The host lacks a protection, and `isolation` is "strict".
         """
-        refuse_unfinished(snapstart=snapstart, provisioned_concurrency=provisioned_concurrency)
+        snapstart = check_snapstart(snapstart, runtime)
+        refuse_unfinished(provisioned_concurrency=provisioned_concurrency)
         check_choice("architecture", architecture, ("x86_64", "arm64", None))
         check_choice("packages", packages, ("inherit", "none"))
         check_choice("isolation", isolation, ("strict", "available"))
@@ -155,6 +157,7 @@ class Function:
             "architecture": architecture,
             "isolation": isolation,
             "reserved_concurrency": reserved_concurrency,
+            "snapstart": snapstart,
             "reuse": reuse,
             "proc": hardening.proc or ("masked" if runtime == PROVIDED else "pid"),
             "noexec_tmp": hardening.noexec_tmp,

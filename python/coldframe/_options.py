@@ -202,10 +202,20 @@ def check_timeout(timeout_s: float) -> float:
     return float(timeout_s)
 
 
-def refuse_unfinished(*, snapstart: object, provisioned_concurrency: int) -> None:
+def check_snapstart(snapstart: object, runtime: object) -> bool:
+    """Return `snapstart` when a function of this runtime may have it."""
+    if not isinstance(snapstart, bool):
+        raise ConfigurationError(f"snapstart={shown(snapstart)}: use True or False")
+    if snapstart and runtime == PROVIDED:
+        raise ConfigurationError(
+            'snapstart=True with runtime="provided": a copy of a process has one thread, and most runtimes keep more; '
+            "leave it out, or use a Python runtime"
+        )
+    return snapstart
+
+
+def refuse_unfinished(*, provisioned_concurrency: int) -> None:
     """Refuse what is named by the interface but not in this version, rather than ignore it."""
-    if snapstart:
-        raise ConfigurationError("snapstart=True: this version of coldframe cannot do it yet; leave it out")
     if provisioned_concurrency:
         raise ConfigurationError(
             f"provisioned_concurrency={shown(provisioned_concurrency)}: this version of coldframe cannot keep "

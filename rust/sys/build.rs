@@ -1,6 +1,6 @@
-//! Builds the two small programs that run on the far side of a fork, and hands their bytes to the crate.
+//! Builds the small programs that run on the far side of a fork, and hands their bytes to the crate.
 //!
-//! Both are made of `src/child/`, with neither an allocator nor a C library, so that what the documentation says of that
+//! They are made of `src/child/`, with neither an allocator nor a C library, so that what the documentation says of that
 //! folder (no allocation, no locks, nothing that could deadlock after a fork) is something the linker checks.
 
 use std::env;
@@ -14,6 +14,19 @@ fn main() {
     let target = env::var("TARGET").expect("cargo sets TARGET");
     build("init", &["--crate-type=bin", "-Crelocation-model=static", "-Clink-arg=-static"], &target);
     build("serve", &["--crate-type=cdylib"], &target);
+    build(
+        "graft",
+        &[
+            "--crate-type=bin",
+            "-Crelocation-model=pic",
+            "-Clink-arg=-static",
+            "-Clink-arg=-no-pie",
+            "-Clink-arg=-Wl,-Tchild/graft.ld",
+        ],
+        &target,
+    );
+    // The former goes into it.
+    build("trace", &["--crate-type=bin", "-Crelocation-model=static", "-Clink-arg=-static"], &target);
 }
 
 fn build(name: &str, flags: &[&str], target: &str) {

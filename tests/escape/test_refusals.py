@@ -304,3 +304,9 @@ def test_the_host_is_as_it_was(confined):
     for attack in ATTACKS:
         confined(event(attack))
     assert (os.uname(), sorted(os.listdir("/")), os.getpriority(os.PRIO_PROCESS, 0)) == before
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root can have it")
+def test_an_initialised_function_is_copied_for_root_alone(make):
+    with pytest.raises(coldframe.HostCapabilityError, match=r"snapstart=True: .*root"):
+        make("def handler(event, context):\n    return event\n", snapstart=True)

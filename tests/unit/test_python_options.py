@@ -110,7 +110,7 @@ def test_hardening_is_checked(wrong):
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"snapstart": True}, "snapstart=True"),
+        ({"snapstart": 1}, "snapstart=1: use True or False"),
         ({"mounts": ["/mnt/x"]}, "mounts must map"),
         ({"mounts": {"/mnt": "/x"}}, "the place inside must be /mnt/ and a name"),
         ({"mounts": {"/mnt/a/b": "/x"}}, "the place inside"),

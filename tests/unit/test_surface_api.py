@@ -324,7 +324,7 @@ def test_a_closed_function_is_retired(make):
         assert "closed" in repr(fn)
 
 
-@pytest.mark.parametrize("options", [{"snapstart": True}, {"runtime": "provided"}])
+@pytest.mark.parametrize("options", [{"runtime": "provided"}])
 def test_what_is_not_there_yet_is_refused_and_not_ignored(make, options):
     with pytest.raises(coldframe.ConfigurationError, match=next(iter(options))):
         make(ECHO, **options)

@@ -14,5 +14,7 @@ into every environment, so each import is a decision.
     logs         the root logger, and the error block in the log
     output       sys.stdout and sys.stderr
     randomness   fresh random state after a fork
+    snapshot     what is done before an initialised function is forked, and in each copy of it
+    hooks        what `import snapshot_restore_py` means where it is not installed
     inside       what `import coldframe` means inside an environment
 """

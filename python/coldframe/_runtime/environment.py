@@ -11,7 +11,7 @@ from time import monotonic_ns
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
-from . import errors, inside, wire
+from . import errors, inside, snapshot, wire
 from .context import LambdaContext
 from .handler import forget_shadowed, load
 from .logs import Logs
@@ -19,7 +19,7 @@ from .marshalling import MAX_RESPONSE_BYTES, TOO_LARGE, dumps, encode_chunk, mar
 from .output import Output, write
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
 CONTROL_FD = 3
 
@@ -77,6 +77,8 @@ class Environment:
         self._logs = Logs()
         self._function: dict[str, Any] = {}
         self._handler: Any = None
+        self._snapshot: snapshot.Snapshot | None = None
+        self.in_copies: Callable[[], object] = list  # what packages want done after a fork: nothing
         self.forked_ns = self.assigned_ns = 0
         self._look_like_lambdas()
 
@@ -117,10 +119,14 @@ class Environment:
         try:
             if description:
                 task, entries = self._become(description)
+            if self._function.get("snapstart"):
+                self._snapshot = snapshot.Snapshot(self.in_copies)
             begun_ns = monotonic_ns()
             self._handler, bytecode = load(self._function["handler"], task, entries, known)
             ready_ns = monotonic_ns()
             history = _HISTORY.pack(self.forked_ns, self.assigned_ns, ready_ns - begun_ns, ready_ns)
+            if self._snapshot:
+                self._snapshot.prepare()
         except SystemExit as leaving:
             self._leave(leaving)
         except BaseException as error:  # noqa: BLE001 - whatever the user's module raises is the answer
@@ -129,6 +135,38 @@ class Environment:
             self._channel.receive()  # the supervisor ends the environment now
             _exit(1)
         self._answer(wire.READY, token, history if known else history + bytecode)
+        if self._snapshot:
+            return self._restore(self._snapshot)
+        if end < len(body):
+            return wire.INVOKE, int.from_bytes(body[end : end + 8], "little"), body[end + 8 :]
+        return None
+
+    def _restore(self, prepared: snapshot.Snapshot) -> tuple[int, int, memoryview] | None:
+        """Wait at the place where the function is copied, and become another environment in each copy.
+
+        The process that came here never goes on: what returns from the wait is a copy of it.
+        """
+        kind, token, body = self._channel.receive()
+        if kind != wire.RESTORE:
+            message = f"message {kind} came where RESTORE was due"
+            raise wire.ProtocolError(message)
+        restored_ns = monotonic_ns()
+        self._pid = _getpid()
+        end = 4 + int.from_bytes(body[:4], "little")
+        try:
+            news = unmarshal(bytes(body[4:end]).partition(b"\0")[0])
+            self._function["log_stream_name"] = os.environ["AWS_LAMBDA_LOG_STREAM_NAME"] = news["log_stream_name"]
+            prepared.renew()
+            begun_ns = monotonic_ns()
+            snapshot.after_restore()
+            ready_ns = monotonic_ns()
+        except SystemExit as leaving:
+            self._leave(leaving)
+        except BaseException as error:  # noqa: BLE001 - whatever a hook raises is the answer
+            self._answer(wire.INIT_ERROR, token, self._report(error, ""))
+            self._channel.receive()  # the supervisor ends the environment now
+            _exit(1)
+        self._answer(wire.READY, token, _HISTORY.pack(restored_ns, begun_ns, ready_ns - begun_ns, ready_ns))
         if end < len(body):
             return wire.INVOKE, int.from_bytes(body[end : end + 8], "little"), body[end + 8 :]
         return None

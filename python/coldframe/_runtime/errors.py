@@ -18,6 +18,8 @@ USER_CODE_SYNTAX = "Runtime.UserCodeSyntaxError"
 BUILT_IN_MODULE_CONFLICT = "Runtime.BuiltInModuleConflict"
 MARSHAL = "Runtime.MarshalError"
 UNMARSHAL = "Runtime.UnmarshalError"
+BEFORE_SNAPSHOT = "Runtime.BeforeSnapshotError"
+AFTER_RESTORE = "Runtime.AfterRestoreError"
 CONTEXT_UNMARSHAL = "Runtime.LambdaContextUnmarshalError"
 
 _HERE = os.path.dirname(__file__) + os.sep  # noqa: PTH120 - no pathlib in here

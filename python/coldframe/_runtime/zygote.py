@@ -92,6 +92,7 @@ def _serve(config: dict[str, Any]) -> NoReturn:
     native.coldframe_assign(parked)
     # A package's own: what they start is confined from its beginning only when they run now.
     hooks.run_in_child()
+    made.in_copies = hooks.run_in_child
     made.assigned_ns = time.monotonic_ns()
     environment.main(made)
 

@@ -15,7 +15,7 @@ use crate::launch::Launch;
 use crate::mounts::Mounts;
 use crate::plan::rootfs::{Grant, misplaced};
 use crate::plan::{MNT, environment};
-use crate::platform::{Logging, Runtime, Subject};
+use crate::platform::{Initialization, Logging, Runtime, Subject};
 use crate::random;
 use crate::spec::{Architecture, Interpreter, Spec};
 use crate::store::image::{Image, is_image};
@@ -91,6 +91,8 @@ pub struct Function {
     pub zygote: ZygoteKey,
     /// Every protection, and what is in force.
     pub isolation: BTreeMap<String, String>,
+    /// What of it the plans of its environments need.
+    pub planned: environment::Function,
     /// How an environment becomes this function's.
     pub assign: Vec<program::Step>,
     /// `assign`, encoded.
@@ -144,6 +146,7 @@ impl Function {
                 spec.name
             )));
         }
+        check_copies(&spec, launch.is_some())?;
         let zygote = ZygoteKey::of(&spec, image, launch.is_some())?;
         if let Some(grant) =
             zygote.directories.iter().find(|grant| !spec.mounts.is_empty() && grant.target.starts_with(MNT))
@@ -165,6 +168,7 @@ impl Function {
             noexec_tmp: spec.noexec_tmp,
             proc_view: spec.proc_view,
             network: spec.network,
+            snapstart: spec.snapstart,
         };
         let assign =
             environment::assign(&planned, facts.landlock, facts.seccomp.then_some(Architecture::HOST), &facts.posture);
@@ -187,12 +191,14 @@ impl Function {
                     .as_ref()
                     .map_or_else(|| "provided".to_owned(), |interpreter| format!("python:{}", interpreter.version)),
             ),
+            initialization: Initialization::of(&spec),
             logging: Logging::of(&spec.env)?,
         };
         Ok(Self {
             id: random::number(),
             zygote,
             isolation,
+            planned,
             assign,
             assign_program,
             init,
@@ -242,6 +248,21 @@ fn image_of(spec: &Spec, store: &Store) -> Result<Option<Image>> {
         return refused("put what its layers hold into the image, and leave layers out");
     }
     store.image(&spec.code, Architecture::HOST, &spec.sizes).map(Some)
+}
+
+/// Whether copies can be made of its environments. `programs`: whether those start programs of the function's.
+fn check_copies(spec: &Spec, programs: bool) -> Result<()> {
+    let beside = if programs {
+        "an image, extensions or a wrapper, with processes that no copy would have"
+    } else if !spec.mounts.is_empty() {
+        "mounts, which belong to one user of the host, and every copy is another"
+    } else {
+        return Ok(());
+    };
+    if !spec.snapstart {
+        return Ok(());
+    }
+    Err(Error::Configuration(format!("{:?} has snapstart=True and {beside}; leave out one of the two", spec.name)))
 }
 
 /// The directories of an interpreter that `/usr` does not show, and where they really are: outer ones only.

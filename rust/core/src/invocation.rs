@@ -91,7 +91,7 @@ impl Ticket {
         !held.cancelled
     }
 
-    /// The invocation is over: a late cancellation must not hit whoever has the environment next.
+    /// The invocation has left its environment: a late cancellation must not hit whoever has that next.
     pub(crate) fn release(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).environment = Weak::new();
     }
@@ -184,7 +184,8 @@ impl Core {
                 }
                 Made::Failed(environment, reply, took) => {
                     let first = failed(&environment, reply, Phase::Init, took, timeout);
-                    if !self.serves(function) {
+                    // What is initialised once, or restored, is not tried again.
+                    if !self.serves(function) || function.spec.snapstart {
                         environment.note(|phases| phases.queue = queue);
                         return Ok(Progress::Over(stillborn(&environment, &request, Duration::ZERO, vec![first])));
                     }

@@ -3,7 +3,8 @@
 //! Pure plans first, then the steps that carry them out. [`pool::Core`] owns everything; a [`spec::Spec`] describes a
 //! function, [`host::Facts`] what this machine gives, [`plan`] what the far side of a fork is to do about both, and
 //! [`seccomp`], [`landlock`] and [`cgroup`] what holds it. [`nursery`], [`zygote`], [`seat`], [`stock`] and
-//! [`environment`] are the processes, [`supervisor`] and [`keeper`] the threads that watch them and make them ahead,
+//! [`environment`] are the processes, [`snapstart`] what other environments are forked
+//! from, [`supervisor`] and [`keeper`] the threads that watch them and make them ahead,
 //! [`reclaim`] what those give back that nobody needs for a while,
 //! [`wire`] and [`api`] what is said between them, [`patience`] how an answer is waited for, [`report`], [`platform`] and
 //! [`phases`] what comes of it.
@@ -44,6 +45,7 @@ pub mod report;
 pub mod seat;
 pub mod seccomp;
 mod serving;
+pub mod snapstart;
 pub mod spec;
 pub mod state;
 pub mod stock;

@@ -207,6 +207,11 @@ impl Nursery {
         })
     }
 
+    /// Takes an initialised function in, which is to end when the zygotes do.
+    pub fn adopt(&self, base: Arc<Zygote>) {
+        self.launched.lock().unwrap_or_else(PoisonError::into_inner).push(base);
+    }
+
     /// Every zygote that lives, also those that were replaced.
     pub fn all(&self) -> Vec<Arc<Zygote>> {
         let mut launched = self.launched.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use crate::phases::Phases;
-use crate::platform::{self, Initialization, Metrics, Phase, Record, Status, Subject};
+use crate::platform::{self, Metrics, Phase, Record, Status, Subject};
 
 /// What came of an invocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub enum Verdict {
 pub enum Start {
     /// It was made for it.
     Cold,
+    /// It is a fork of its initialised function.
+    Restored,
     /// It had served before.
     Warm,
 }
@@ -54,6 +56,8 @@ pub struct Report {
     pub duration: Duration,
     /// From the wish for a new environment to an initialised one.
     pub init: Option<Duration>,
+    /// From the wish for a new environment to one that is restored.
+    pub restore: Option<Duration>,
     /// The cap, in MiB.
     pub memory_mb: u64,
     /// The most that was in use, in bytes.
@@ -75,6 +79,8 @@ pub struct Report {
 pub struct Initialisation {
     /// When.
     pub phase: Phase,
+    /// Whether it is no more than the restoring of a function that was initialised before.
+    pub restore: bool,
     /// How long it took.
     pub took: Duration,
     /// Why it failed, if it did.
@@ -121,9 +127,9 @@ impl Outcome {
         let early = self.initialisations.iter().filter(|init| init.phase == Phase::Init);
         let passed = report.duration + early.map(|init| init.took).sum::<Duration>();
         let mut now = self.ended.checked_sub(passed).unwrap_or(self.ended);
-        if !self.initialisations.is_empty() {
+        if self.initialisations.first().is_some_and(|first| !first.restore) {
             let start = Record::InitStart {
-                initialization: Initialization::OnDemand,
+                initialization: subject.initialization,
                 phase: Phase::Init,
                 runtime: subject.runtime.clone(),
                 function: subject.name.clone(),
@@ -133,9 +139,19 @@ impl Outcome {
             write(&mut log, &start, now);
         }
         for init in &self.initialisations {
+            if init.restore {
+                let (runtime, function) = (subject.runtime.clone(), subject.name.clone());
+                let (instance, memory_mb) = (report.environment.clone(), report.memory_mb);
+                write(&mut log, &Record::RestoreStart { runtime, function, instance, memory_mb }, now);
+                add_output(&mut log, &init.output);
+                now += init.took;
+                write(&mut log, &Record::RestoreRuntimeDone { status: init.status() }, now);
+                write(&mut log, &Record::RestoreReport { status: init.status(), duration: init.took }, now);
+                continue;
+            }
             add_output(&mut log, &init.output);
             now += init.took;
-            let (phase, initialization, duration) = (init.phase, Initialization::OnDemand, init.took);
+            let (phase, initialization, duration) = (init.phase, subject.initialization, init.took);
             write(&mut log, &Record::InitRuntimeDone { initialization, phase, status: init.status() }, now);
             write(&mut log, &Record::InitReport { initialization, phase, status: init.status(), duration }, now);
         }
@@ -152,14 +168,16 @@ impl Outcome {
         write(&mut log, &done, self.ended);
         write(&mut log, &Record::End { request_id: id() }, self.ended);
         // One that was initialised within the invocation has no time of its own for that.
+        let well = self.initialisations.iter().filter(|init| init.failure.is_none());
         let init = self.initialisations.first().filter(|init| init.failure.is_none()).map(|init| init.took);
+        let restore = well.filter(|init| init.restore).map(|init| init.took).next();
         let metrics = Metrics {
             duration,
             billed_ms: report.billed_ms(),
             memory_mb: report.memory_mb,
             max_memory_mb: report.max_memory_mb(),
-            init,
-            restore: None,
+            init: init.filter(|_| restore.is_none()),
+            restore: restore.zip(report.billed_restore_ms()),
         };
         let trace_id = String::new();
         write(&mut log, &Record::Report { request_id: id(), status, metrics, trace_id }, self.ended);
@@ -179,6 +197,11 @@ impl Report {
     /// Whole milliseconds, rounded up.
     pub fn billed_ms(&self) -> u64 {
         (self.duration.as_secs_f64() * 1000.0).ceil() as u64
+    }
+
+    /// The same of the restoring.
+    pub fn billed_restore_ms(&self) -> Option<u64> {
+        self.restore.map(|restore| (restore.as_secs_f64() * 1000.0).ceil() as u64)
     }
 
     /// The most memory that was in use, in whole MiB, and never more than the cap.
@@ -222,6 +245,12 @@ impl Verdict {
             Self::Handler(_) => Status::Answered(platform::error_type("")),
         }
     }
+}
+
+/// The error of an environment whose hooks for the time after a restore took longer than this.
+pub fn restore_timeout(limit: Duration) -> Vec<u8> {
+    let message = format!("the after-restore hooks took longer than {:.2} seconds", limit.as_secs_f64());
+    json!({"errorType": "Runtime.RestoreHookUserTimeout", "errorMessage": message}).to_string().into_bytes()
 }
 
 /// The type of the error of an answer that is too large.
@@ -289,6 +318,7 @@ mod tests {
             start: Start::Cold,
             duration: Duration::from_micros(3010),
             init: Some(Duration::from_micros(110_100)),
+            restore: None,
             memory_mb: 128,
             max_memory: 36 << 20,
             cpu: Duration::ZERO,
@@ -298,13 +328,26 @@ mod tests {
             environment: "e".into(),
         };
         let runtime = Runtime { version: "v".into(), arn: "r".into() };
-        let subject = Arc::new(Subject { name: "f".into(), arn: "a".into(), runtime, logging });
+        let subject = Arc::new(Subject {
+            name: "f".into(),
+            arn: "a".into(),
+            runtime,
+            initialization: platform::Initialization::OnDemand,
+            logging,
+        });
         let (request_id, output, ended) = ("id".into(), "hi".into(), SystemTime::UNIX_EPOCH + Duration::from_secs(1));
         Outcome { verdict, request_id, initialisations, streamed: 0, output, report, ended, subject }
     }
 
     fn init(phase: Phase, failure: Option<Verdict>) -> Initialisation {
-        Initialisation { phase, took: Duration::from_millis(1), failure, output: "early\n".into(), dropped: 0 }
+        Initialisation {
+            phase,
+            restore: false,
+            took: Duration::from_millis(1),
+            failure,
+            output: "early\n".into(),
+            dropped: 0,
+        }
     }
 
     const TEXT: Logging = Logging { json: false, level: Level::Info };

@@ -184,6 +184,9 @@ pub(crate) fn failed(
     // One that has its event has that event's time, too.
     let limit = if phase == Phase::Invoke || environment.has_event() { timeout } else { INIT_TIMEOUT };
     let verdict = match reply {
+        _ if environment.cause() == Cause::Timeout && environment.is_restored() && limit == INIT_TIMEOUT => {
+            Verdict::Init(report::restore_timeout(limit))
+        }
         _ if environment.cause() == Cause::Timeout => Verdict::Timeout(limit),
         _ if environment.out_of_memory() => Verdict::Memory,
         Reply::Answer(Kind::InitError, body) => Verdict::Init(body),
@@ -196,7 +199,7 @@ pub(crate) fn failed(
         ),
     };
     let (output, dropped) = environment.output();
-    Initialisation { phase, took, failure: Some(verdict), output, dropped }
+    Initialisation { phase, restore: environment.is_restored(), took, failure: Some(verdict), output, dropped }
 }
 
 /// The outcome of an invocation that no environment could be initialised for: with the last one's error.
@@ -220,12 +223,19 @@ fn sum_up(
     initialisations: Vec<Initialisation>,
 ) -> Outcome {
     let (output, dropped) = environment.output();
-    let (function, init) = (environment.function(), initialisations.first().map(|init| init.took));
+    let restored = initialisations.last().is_some_and(|last| last.restore);
+    let made = if restored { initialisations.last() } else { initialisations.first() };
+    let (function, init) = (environment.function(), made.map(|init| init.took));
     let memory_mb = function.spec.memory_mb;
     let report = Report {
-        start: if init.is_some() { Start::Cold } else { Start::Warm },
+        start: match init {
+            Some(_) if restored => Start::Restored,
+            Some(_) => Start::Cold,
+            None => Start::Warm,
+        },
         duration,
-        init,
+        init: init.filter(|_| !restored),
+        restore: init.filter(|_| restored),
         memory_mb,
         max_memory: if verdict == Verdict::Memory { memory_mb << 20 } else { peak },
         cpu,

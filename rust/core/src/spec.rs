@@ -142,6 +142,8 @@ pub struct Spec {
     pub isolation: Isolation,
     /// At most this many invocations at once.
     pub reserved_concurrency: Option<u64>,
+    /// Whether it is initialised once, and environments are forks of that.
+    pub snapstart: bool,
     /// Whether an environment serves more than one event.
     pub reuse: bool,
     /// Directories of the host.

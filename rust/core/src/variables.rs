@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::calendar;
 use crate::error::{Error, Result};
+use crate::platform::Initialization;
 use crate::random;
 use crate::spec::Spec;
 use crate::store::image::Settings;
@@ -35,15 +36,26 @@ impl Names {
         Self {
             arn: format!("arn:aws:lambda:us-east-1:{ACCOUNT}:function:{}", spec.name),
             log_group: format!("/aws/lambda/{}", spec.name),
-            log_stream: format!("{}/[{VERSION}]{}", calendar::date(SystemTime::now()), random::hex(32)),
+            log_stream: log_stream(),
         }
     }
+}
+
+/// The name of another log stream.
+fn log_stream() -> String {
+    format!("{}/[{VERSION}]{}", calendar::date(SystemTime::now()), random::hex(32))
+}
+
+/// What is new in a restored environment, for its runtime.
+pub fn restoration() -> Vec<u8> {
+    json!({"log_stream_name": log_stream()}).to_string().into_bytes()
 }
 
 /// The variables of the handler: Lambda's own, its image's and the function's.
 pub fn variables(spec: &Spec, names: &Names, image: Option<&Settings>) -> BTreeMap<String, String> {
     let memory = spec.memory_mb.to_string();
-    let threads = (spec.vcpus().ceil() as u64).max(1).to_string();
+    // A copy of a process has one thread: libraries are to start no more.
+    let threads = if spec.snapstart { 1 } else { (spec.vcpus().ceil() as u64).max(1) }.to_string();
     let mut env: BTreeMap<&str, &str> = BTreeMap::from([
         ("_HANDLER", spec.handler.as_str()),
         ("AWS_REGION", "us-east-1"),
@@ -51,7 +63,7 @@ pub fn variables(spec: &Spec, names: &Names, image: Option<&Settings>) -> BTreeM
         ("AWS_LAMBDA_FUNCTION_NAME", &spec.name),
         ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", &memory),
         ("AWS_LAMBDA_FUNCTION_VERSION", VERSION),
-        ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
+        ("AWS_LAMBDA_INITIALIZATION_TYPE", Initialization::of(spec).name()),
         ("AWS_LAMBDA_LOG_GROUP_NAME", &names.log_group),
         ("AWS_LAMBDA_LOG_STREAM_NAME", &names.log_stream),
         ("LAMBDA_TASK_ROOT", "/var/task"),
@@ -132,6 +144,7 @@ pub fn description(spec: &Spec, names: &Names, env: &BTreeMap<String, String>, l
         "env": env,
         "packages": site.unwrap_or_default(),
         "layers": layers,
+        "snapstart": spec.snapstart,
         "function_name": spec.name,
         "function_version": VERSION,
         "memory_limit_in_mb": spec.memory_mb.to_string(),

@@ -23,6 +23,8 @@ pub enum Kind {
     Describe = 3,
     /// To the environment: an event whose answer may come in chunks.
     Stream = 4,
+    /// To one that is a fork of an initialised function: the same as `Init`, with what is new in this environment.
+    Restore = 5,
     /// From it: the function is initialised.
     Ready = 11,
     /// From it: the function could not be initialised.

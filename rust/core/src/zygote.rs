@@ -20,6 +20,7 @@ use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::plan::{self, environment::Birth};
 use crate::process::{self, Lifelines};
+use crate::snapstart::Base;
 use crate::stock::Stock;
 
 /// How much of what a zygote printed last is looked at, in bytes.
@@ -60,7 +61,7 @@ pub struct Zygote {
     control: OwnedFd,
     channel: OwnedFd,
     pidfd: OwnedFd,
-    cgroup: Cgroup,
+    kept: Kept,
     birth: Birth,
     /// What has been made ahead for it.
     pub stock: Stock,
@@ -68,6 +69,15 @@ pub struct Zygote {
     owner: u32,
     retired: AtomicBool,
     ended: AtomicBool,
+}
+
+/// What else of it there is to be ended.
+#[derive(Debug)]
+enum Kept {
+    /// Its own cgroup.
+    Cgroup(Cgroup),
+    /// It is no interpreter of ours, but a function that was initialised.
+    Base(Base),
 }
 
 /// What came of starting one.
@@ -126,7 +136,7 @@ impl Zygote {
             control,
             channel,
             pidfd,
-            cgroup,
+            kept: Kept::Cgroup(cgroup),
             birth,
             stock: Stock::default(),
             forks: AtomicU64::new(0),
@@ -135,6 +145,33 @@ impl Zygote {
             ended: AtomicBool::new(false),
         };
         zygote.wait(&steps, output)
+    }
+
+    /// One that is an initialised function, which serves already.
+    pub fn of_base(base: Base, birth: Birth) -> Result<Arc<Self>> {
+        let [control, channel, pidfd] = base.environment.descriptors()?;
+        rustix::net::sockopt::set_socket_timeout(&control, Timeout::Send, Some(Duration::from_secs(10)))
+            .map_err(|e| Error::kernel("starting", "a base", e))?;
+        Ok(Arc::new(Self {
+            control,
+            channel,
+            pidfd,
+            kept: Kept::Base(base),
+            birth,
+            stock: Stock::default(),
+            forks: AtomicU64::new(0),
+            owner: std::process::id(),
+            retired: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+        }))
+    }
+
+    /// The function that was initialised, if it is one.
+    pub fn base(&self) -> Option<&Base> {
+        match &self.kept {
+            Kept::Base(base) => Some(base),
+            Kept::Cgroup(_) => None,
+        }
     }
 
     fn wait(self, steps: &[Vec<program::Step>; 3], output: OwnedFd) -> Result<Launch> {
@@ -217,7 +254,9 @@ impl Zygote {
 
     /// What tells that it and its init live.
     pub fn lifelines(&self) -> Lifelines<'_> {
-        Lifelines { pidfds: vec![self.pidfd.as_fd()], sockets: vec![self.channel.as_fd(), self.control.as_fd()] }
+        let tracer = self.base().map(|base| base.tracer.pidfd());
+        let pidfds = tracer.into_iter().chain([self.pidfd.as_fd()]).collect();
+        Lifelines { pidfds, sockets: vec![self.channel.as_fd(), self.control.as_fd()] }
     }
 
     /// Waits for its end, for as long as given: an init that is killed ends after everything below it.
@@ -235,16 +274,23 @@ impl Zygote {
             return;
         }
         // One that will not die is left to the next start.
-        if self.ends_within(deadline.saturating_duration_since(Instant::now())) {
+        if self.ends_within(deadline.saturating_duration_since(Instant::now()))
+            && let Kept::Cgroup(cgroup) = &self.kept
+        {
             process::reap(self.pidfd.as_fd());
-            let _ = self.cgroup.remove_within(Duration::from_secs(2));
+            let _ = cgroup.remove_within(Duration::from_secs(2));
         }
     }
 
     /// Has it end, without waiting for that.
     pub fn kill(&self) {
         if std::process::id() == self.owner && !self.ended.load(Ordering::Acquire) {
-            let _ = self.cgroup.kill();
+            match &self.kept {
+                Kept::Cgroup(cgroup) => {
+                    let _ = cgroup.kill();
+                }
+                Kept::Base(base) => base.kill(),
+            }
             process::kill(self.pidfd.as_fd());
         }
     }

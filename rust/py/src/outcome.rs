@@ -56,6 +56,7 @@ impl Outcome {
         match self.0.report.start {
             Start::Cold => "cold",
             Start::Warm => "warm",
+            Start::Restored => "restored",
         }
     }
 
@@ -76,7 +77,7 @@ impl Outcome {
 
     #[getter]
     fn restore_duration_ms(&self) -> Option<f64> {
-        None
+        self.0.report.restore.map(ms)
     }
 
     #[getter]

@@ -41,6 +41,7 @@ pub fn from_keywords(given: &Bound<'_, PyDict>) -> PyResult<Spec> {
             Isolation::Strict
         },
         reserved_concurrency: item(given, "reserved_concurrency")?,
+        snapstart: item(given, "snapstart")?,
         reuse: item(given, "reuse")?,
         mounts: item::<Vec<(String, PathBuf, bool)>>(given, "mounts")?
             .into_iter()

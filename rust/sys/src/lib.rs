@@ -13,3 +13,5 @@ pub mod testing;
 pub static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 /// The library with which a zygote forks (see `child::serve`).
 pub static SERVE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/serve"));
+/// The tracer of a base (see `child::trace`), with what it puts into that.
+pub static TRACE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/trace"));

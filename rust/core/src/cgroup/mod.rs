@@ -158,6 +158,15 @@ impl Groups {
         self.unified.as_deref().map_or(Ok(()), |path| own_procs(path, zygote))
     }
 
+    /// Lets every base do so, whichever host user it is: of the common ancestor everybody may write the file. It takes the same
+    /// of the target and of the way there, which is each one's own.
+    pub fn admit_bases(&self) -> Result<()> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let Some(path) = self.unified.as_ref().map(|path| path.join("cgroup.procs")) else { return Ok(()) };
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o646))
+            .map_err(|e| Error::kernel("opening a cgroup", path.display().to_string(), e))
+    }
+
     /// Memory that everything below uses now, in bytes; `None` without a memory controller.
     pub fn memory_used(&self) -> Option<u64> {
         // Asked before every environment: kept open.

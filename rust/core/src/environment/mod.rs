@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
+use coldframe_sys::program;
 use rustix::process::Pid;
 
 use self::programs::Programs;
@@ -25,6 +26,7 @@ use crate::process;
 use crate::random;
 use crate::seat::{Lost, Seat};
 use crate::supervisor::Supervisor;
+use crate::variables;
 use crate::zygote::{self, Zygote};
 
 /// Answers that follow one another within this time may be a burst,
@@ -124,6 +126,8 @@ pub struct Environment {
     counted: AtomicBool,
     /// Whether it has been told what its function is.
     described: AtomicBool,
+    /// What it is told when it is restored.
+    restoring: Vec<u8>,
     /// Of the last question that was asked.
     token: AtomicU64,
     /// Whether an event went with the order to initialise that was not asked about yet.
@@ -165,9 +169,9 @@ struct Inner {
 }
 
 /// Has the process in a seat lock itself down as the function's.
-fn assign(seat: &Seat, function: &Function) -> Result<()> {
-    let copies = function.mounts.copies(seat.slot)?;
-    zygote::send(&seat.control, &function.assign_program, &mounts::borrowed(&copies))
+fn assign(seat: &Seat, function: &Function, own: Option<&[u8]>) -> Result<()> {
+    let copies = if own.is_some() { Vec::new() } else { function.mounts.copies(seat.slot)? };
+    zygote::send(&seat.control, own.unwrap_or(&function.assign_program), &mounts::borrowed(&copies))
         .map_err(|e| Error::kernel("giving a function to", "an environment", e))
 }
 
@@ -185,7 +189,8 @@ impl Environment {
     ) -> Result<Self, Lost> {
         // While it locks itself down, its limits are put in force: nothing of the function's runs before it is told more, and
         // whoever helped it here does not count any more.
-        let assigned = assign(&seat, function)
+        let own = zygote.birth().assign.as_deref().map(program::encode);
+        let assigned = assign(&seat, function, own.as_deref())
             .and_then(|()| seat.cgroup.limit(function.spec.memory_mb, function.spec.max_processes));
         if let Err(e) = assigned {
             return Err(Box::new((seat, e)));
@@ -228,6 +233,7 @@ impl Environment {
             settled: AtomicBool::new(false),
             counted: AtomicBool::new(false),
             described: AtomicBool::new(false),
+            restoring: if zygote.base().is_some() { variables::restoration() } else { Vec::new() },
             token: AtomicU64::new(random::number()),
             has_event: AtomicBool::new(false),
             stay: AtomicU64::new(0),
@@ -261,6 +267,17 @@ impl Environment {
         drop(inner);
         self.set_state(State::Init);
         self.waits()
+    }
+
+    /// Copies of the descriptors by which it, as a base, is asked for others: its control socket, its init's channel, its pidfd.
+    pub fn descriptors(&self) -> Result<[OwnedFd; 3]> {
+        let copy = |fd: &OwnedFd| fd.try_clone().map_err(|e| Error::kernel("copying a descriptor of", self.id(), e));
+        Ok([copy(&self.control)?, copy(&self.channel)?, copy(&self.pidfd)?])
+    }
+
+    /// Whether it is a fork of a function that was initialised.
+    pub fn is_restored(&self) -> bool {
+        self.zygote.base().is_some()
     }
 
     /// What it was forked from.

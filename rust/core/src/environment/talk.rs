@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use coldframe_sys::child::record::{Kind as RecordKind, Record};
+use coldframe_sys::program;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::{Cause, Environment, State};
@@ -131,7 +132,7 @@ impl Environment {
         let [head, context, payload] = event.map_or([&[][..]; 3], |event| event.parts);
         let both = [&len[..], description, b"\0", bytecode, &event_token, head, context, payload];
         let question = Question {
-            kind: Kind::Init,
+            kind: if self.is_restored() { Kind::Restore } else { Kind::Init },
             token: random::number(),
             body: if self.has_event() { &both } else { &both[..4] },
             sent: false,
@@ -140,6 +141,11 @@ impl Environment {
             timed: true,
         };
         self.ask(&question, interrupted)
+    }
+
+    /// How it became its function's.
+    fn assigned(&self) -> &[program::Step] {
+        self.zygote.birth().assign.as_ref().unwrap_or(&self.function.assign)
     }
 
     /// Decides whether an event is to go with the order to initialise: see [`Self::has_event`].
@@ -158,6 +164,9 @@ impl Environment {
 
     /// What the function is, unless it knows, and the bytecode of its handler, if that is known.
     fn order(&self) -> (&[u8], &[u8]) {
+        if self.is_restored() {
+            return (&self.restoring, b"");
+        }
         let description: &[u8] = if self.described.load(Ordering::Acquire) { b"" } else { &self.function.init };
         (description, self.function.bytecode.get().map_or(&[], Vec::as_slice))
     }
@@ -257,7 +266,7 @@ impl Environment {
         talk.push(self.control.as_fd());
         let meanwhile = match kind {
             Kind::Init if self.described.load(Ordering::Acquire) => Ok(()),
-            Kind::Init | Kind::Describe => self.prepare(),
+            Kind::Init | Kind::Describe | Kind::Restore => self.prepare(),
             _ => {
                 self.begin();
                 Ok(())
@@ -266,7 +275,7 @@ impl Environment {
         // The cgroup of one that has just ended may be gone.
         meanwhile.or_else(|e| if process::readable(self.pidfd(), Duration::ZERO) { Ok(()) } else { Err(e) })?;
         // One that goes from its initialisation to its event takes longer than a moment.
-        let soon = talk.sent && kind != Kind::Init && !question.sent;
+        let soon = talk.sent && !matches!(kind, Kind::Init | Kind::Restore) && !question.sent;
         if soon && self.patience.is_worth_it() {
             if let Some(reply) = self.patience.watch(|| self.hear(talk).transpose()) {
                 return reply.map_err(failed);
@@ -374,7 +383,7 @@ impl Environment {
                     inner.failure = inner
                         .failure
                         .take()
-                        .or_else(|| seat::step_failure(&record[..len], self.zygote.birth(), &self.function.assign));
+                        .or_else(|| seat::step_failure(&record[..len], self.zygote.birth(), self.assigned()));
                 }
                 Err(_) => break None,
             }

@@ -62,7 +62,7 @@ pub enum Outside {
 }
 
 /// The namespaces of an environment, but for the cgroup namespace.
-fn namespaces(network: bool) -> u64 {
+pub(super) fn namespaces(network: bool) -> u64 {
     // The cgroup namespace comes later: made before the version 1 cgroups are joined, /proc/self/cgroup tells host paths.
     USER | PID | MOUNT | IPC | UTS | if network { 0 } else { NETWORK }
 }
@@ -86,11 +86,21 @@ pub struct Birth {
     pub park: Vec<Step>,
     /// `park`, encoded.
     pub park_program: Vec<u8>,
+    /// How the process becomes the function's, where that is not the function's own way.
+    pub assign: Option<Vec<Step>>,
     /// Whether Lambda's APIs are served in its environments: a socket comes with the seat.
     pub listens: bool,
 }
 
+/// The steps of a birth, in their order: of the seat's init, of its lock-down, on the way into the seat, and there.
+pub type Sections<'a> = [&'a [Step]; 4];
+
 impl Birth {
+    /// Its steps.
+    pub fn sections(&self) -> Sections<'_> {
+        [&self.seat, &self.init, &self.enter, &self.park]
+    }
+
     /// Plans it. `again`: directories that the environment's own file systems would hide, by where else they are.
     pub fn new(
         identity: Identity,
@@ -117,17 +127,18 @@ impl Birth {
             enter: doors_of(doors),
             park_program: program::encode(&park),
             park,
+            assign: None,
             listens,
         }
     }
 }
 
-fn doors_of(doors: usize) -> Vec<Step> {
+pub(super) fn doors_of(doors: usize) -> Vec<Step> {
     (0..doors as u64).map(|index| Step::JoinCgroup { index }).collect()
 }
 
 /// What the init of a seat does with all its capabilities there.
-fn seat(identity: Identity, network: bool, again: &[Grant]) -> Vec<Step> {
+pub(super) fn seat(identity: Identity, network: bool, again: &[Grant]) -> Vec<Step> {
     let (mut steps, user) = (Vec::new(), identity.inside);
     if let Outside::Callers(uid, gid) = identity.outside {
         for (file, content) in [
@@ -229,6 +240,8 @@ pub struct Function {
     pub proc_view: ProcView,
     /// Whether it is in the host's network.
     pub network: bool,
+    /// Whether its first environment is a base.
+    pub snapstart: bool,
 }
 
 /// `/opt` where layers are not alone in it.
@@ -252,6 +265,9 @@ pub fn assign(
     steps.extend(limits(function));
     steps.extend([Step::DropCapabilities, Step::NoNewPrivileges, Step::Undumpable]);
     if let Some(abi) = landlock {
+        if function.snapstart {
+            steps.push(super::restored::allow_scratch(abi, function.noexec_tmp));
+        }
         steps.extend(enforce(abi, function));
     }
     if let Some(architecture) = filter {
@@ -355,7 +371,7 @@ fn proc(options: &str) -> Step {
 }
 
 /// The whole of `/proc`, with what tells of the host covered by something empty of our own.
-fn masked() -> Vec<Step> {
+pub(super) fn masked() -> Vec<Step> {
     let mut steps = vec![proc("hidepid=invisible")];
     for directory in ["acpi", "asound", "bus", "fs", "irq", "scsi", "sys", "tty", "driver"] {
         let path = format!("/proc/{directory}");
@@ -410,7 +426,7 @@ fn limits(function: &Function) -> Vec<Step> {
 }
 
 /// Resource limits of every environment.
-fn common_limits() -> Vec<Step> {
+pub(super) fn common_limits() -> Vec<Step> {
     rlimits(&[
         // One, not zero: a limit of one byte also stops what core_pattern pipes to a program.
         (rlimit::CORE, 1),
@@ -429,7 +445,7 @@ fn rlimits(limits: &[(u64, u64)]) -> Vec<Step> {
 }
 
 /// What Landlock allows in every environment.
-fn confine(abi: u32) -> Vec<Step> {
+pub(super) fn confine(abi: u32) -> Vec<Step> {
     let Some(ruleset) = landlock::ruleset(abi) else { return Vec::new() };
     // The attributes grew with the versions: file system (1), network (4), scopes (6).
     let size = match abi {
@@ -454,7 +470,7 @@ fn confine(abi: u32) -> Vec<Step> {
 }
 
 /// What it allows in this function's, and then no more.
-fn enforce(abi: u32, function: &Function) -> Vec<Step> {
+pub(super) fn enforce(abi: u32, function: &Function) -> Vec<Step> {
     if landlock::ruleset(abi).is_none() {
         return Vec::new();
     }
@@ -468,7 +484,7 @@ fn enforce(abi: u32, function: &Function) -> Vec<Step> {
 const CALLS_OF_INIT: &str = "read sendto ppoll wait4 close close_range dup3 exit_group";
 
 /// What the init of an environment does: it needs next to nothing, and is given no more.
-fn init(architecture: Architecture) -> Vec<Step> {
+pub(super) fn init(architecture: Architecture) -> Vec<Step> {
     vec![
         Step::Rlimit { resource: rlimit::CORE, limit: 1 },
         Step::DropBounding,
@@ -500,6 +516,7 @@ pub(crate) mod tests {
             noexec_tmp: false,
             proc_view: ProcView::Pid,
             network: false,
+            snapstart: false,
         }
     }
     #[test]

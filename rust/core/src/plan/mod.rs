@@ -1,8 +1,10 @@
 //! What the far side of a fork is to do, decided before anything is done: pure data in, steps out.
 //!
-//! [`zygote`] plans a zygote and its root file system, [`environment`] what is made of its children.
+//! [`zygote`] plans a zygote and its root file system, [`environment`] what is made of its children, [`restored`] the same for
+//! those of an initialised process.
 
 pub mod environment;
+pub mod restored;
 pub mod rootfs;
 pub mod zygote;
 

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use self::record::{Metrics, Record};
 use crate::error::{Error, Result};
+use crate::spec::Spec;
 
 /// The version that every function has as long as none is published.
 pub const LATEST: &str = "$LATEST";
@@ -45,6 +46,11 @@ pub enum Initialization {
 }
 
 impl Initialization {
+    /// Of a function's first environment.
+    pub fn of(spec: &Spec) -> Self {
+        if spec.snapstart { Self::SnapStart } else { Self::OnDemand }
+    }
+
     /// `AWS_LAMBDA_INITIALIZATION_TYPE`
     pub fn name(self) -> &'static str {
         match self {
@@ -144,6 +150,8 @@ pub struct Subject {
     pub arn: String,
     /// What runs it.
     pub runtime: Runtime,
+    /// Why it is initialised.
+    pub initialization: Initialization,
     /// How it wants the lines.
     pub logging: Logging,
 }

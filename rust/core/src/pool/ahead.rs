@@ -75,6 +75,10 @@ impl Core {
     }
 
     fn restock_function(&self, function: &Arc<Function>) -> Option<Instant> {
+        if function.spec.snapstart {
+            // What is made ahead of its base is its own already.
+            return None;
+        }
         let Ok(zygote) = self.nursery.resident(function) else { return Some(Instant::now() + AGAIN) };
         // Refused: it is closed.
         while let Ok(_making) = self.begin() {

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Core;
+use super::base::Based;
 use crate::environment::{Cause, Environment, Event, HEAD_START, Reply, State};
 use crate::error::{Error, Result};
 use crate::function::Function;
@@ -15,7 +16,7 @@ use crate::phases::Said;
 use crate::platform::Phase;
 use crate::process;
 use crate::report::Initialisation;
-use crate::seat::{Free, Seat};
+use crate::seat::{Free, Seat, Special};
 use crate::state::UIDS;
 use crate::trouble::Trouble;
 use crate::wire::Kind;
@@ -73,10 +74,17 @@ impl Core {
 
     fn try_make(&self, function: &Arc<Function>, need: &Need<'_>) -> Result<Made> {
         let &Need { event, deadline, ticket, wait, interrupted } = need;
+        let base = match function.spec.snapstart.then(|| self.base(function, need)).transpose()? {
+            Some(Based::Failed(environment, reply, took)) => return Ok(Made::Failed(environment, reply, took)),
+            Some(Based::Ready(base)) => (Some(base), None),
+            Some(Based::Made(base, initialised)) => (Some(base), Some(initialised)),
+            None => (None, None),
+        };
+        let (base, initialised) = base;
         let (begun, born) = (Instant::now(), process::monotonic_ns());
         let (environment, begun_with_zygote) = loop {
             self.open()?;
-            match self.create(function) {
+            match self.create(function, base.as_ref()) {
                 Ok(created) => break created,
                 Err(Error::Throttled(_)) if wait && self.lock().in_flight > 1 => {
                     drop(self.wait_for_room(self.lock()));
@@ -131,9 +139,16 @@ impl Core {
                 let begun = environment.has_event().then_some(ready);
                 begun.inspect(|&ready| environment.went_on(ready));
                 let phase = if need.deadline.is_some() { Phase::Invoke } else { Phase::Init };
-                let initialisation =
-                    Initialisation { phase, took: init, failure: None, output: String::new(), dropped: 0 };
-                Ok(Made::Ready(Served { environment, begun, initialisations: vec![initialisation] }))
+                let initialisation = Initialisation {
+                    phase,
+                    restore: base.is_some(),
+                    took: init,
+                    failure: None,
+                    output: String::new(),
+                    dropped: 0,
+                };
+                let initialisations = initialised.into_iter().chain([initialisation]).collect();
+                Ok(Made::Ready(Served { environment, begun, initialisations }))
             }
             Reply::Interrupted => {
                 environment.kill(Cause::Cancelled);
@@ -153,15 +168,15 @@ impl Core {
     }
 
     /// Makes one, or takes one that was made ahead; tells when that began, with a zygote there.
-    fn create(&self, function: &Arc<Function>) -> Result<(Arc<Environment>, Instant)> {
+    fn create(&self, function: &Arc<Function>, base: Option<&Arc<Zygote>>) -> Result<(Arc<Environment>, Instant)> {
         self.make_memory_room()?;
         let _making = self.begin()?;
         // A first one tells nothing of a second.
-        let again = !function.init_cost().is_zero();
+        let again = base.is_none() && !function.init_cost().is_zero();
         if let Some(parked) = again.then(|| self.parked_for(function)).flatten() {
             return Ok((parked, Instant::now()));
         }
-        let (environment, begun) = self.occupy(function, again).map_err(|e| self.throttled(e))?;
+        let (environment, begun) = self.occupy(function, base, again).map_err(|e| self.throttled(e))?;
         Ok((self.admit_environment(environment)?, begun))
     }
 
@@ -211,10 +226,16 @@ impl Core {
     }
 
     /// An environment of a process that is parked, or else of a new one. `again`: the function's own demand was noted.
-    fn occupy(&self, function: &Arc<Function>, again: bool) -> Result<(Environment, Instant)> {
+    fn occupy(
+        &self,
+        function: &Arc<Function>,
+        base: Option<&Arc<Zygote>>,
+        again: bool,
+    ) -> Result<(Environment, Instant)> {
         for attempt in 0.. {
             self.open()?;
-            let zygote = self.nursery.zygote(&self.house, function)?;
+            let zygote =
+                base.map_or_else(|| self.nursery.zygote(&self.house, function), |base| Ok(Arc::clone(base)))?;
             let begun = Instant::now();
             if again {
                 zygote.stock.touch(begun);
@@ -228,7 +249,7 @@ impl Core {
             });
             match made {
                 // A zygote that was killed is replaced, once.
-                Err(_) if attempt == 0 && !zygote.alive() => {}
+                Err(_) if attempt == 0 && base.is_none() && !zygote.alive() => {}
                 result => return result.map(|environment| (environment, begun)),
             }
         }
@@ -268,6 +289,10 @@ impl Core {
     }
 
     pub(super) fn make_seat(&self, zygote: &Arc<Zygote>) -> Result<Free> {
+        self.make_seat_with(zygote, None)
+    }
+
+    pub(super) fn make_seat_with(&self, zygote: &Zygote, special: Option<&Special<'_>>) -> Result<Free> {
         let slot = if self.house.facts.root {
             let slot = self.lock().slots.pop_front();
             slot.ok_or_else(|| Error::Throttled(format!("{} environments are alive; close some", UIDS - 1)))?
@@ -275,8 +300,10 @@ impl Core {
             0
         };
         let number = self.next_number();
-        let cgroup = self.house.groups.lease(&format!("e{number}"), self.house.zygote_user());
-        cgroup.and_then(|cgroup| Free::make(zygote, cgroup, slot)).inspect_err(|_| self.release_slot(slot))
+        // Who forks puts its children there.
+        let owner = zygote.base().map_or_else(|| self.house.zygote_user(), |base| Some(base.environment.slot()));
+        let cgroup = self.house.groups.lease(&format!("e{number}"), owner);
+        cgroup.and_then(|cgroup| Free::make(zygote, cgroup, slot, special)).inspect_err(|_| self.release_slot(slot))
     }
 
     /// Ends a seat of which nothing came; why.

@@ -1,6 +1,7 @@
 //! The owner of all environments of a process: makes, reuses, freezes, evicts and destroys them.
 
 pub mod ahead;
+pub mod base;
 pub mod make;
 pub mod room;
 
@@ -23,6 +24,7 @@ use crate::nursery::Nursery;
 use crate::posture::Wall;
 use crate::process;
 use crate::reclaim::{Due, Reclaim};
+use crate::snapstart::Bases;
 use crate::spec::Spec;
 use crate::state::UIDS;
 use crate::stock::Most;
@@ -56,6 +58,7 @@ pub struct Core {
     options: Options,
     house: House,
     nursery: Nursery,
+    bases: Bases,
     supervisor: Arc<Supervisor>,
     keeper: Arc<Keeper>,
     reclaim: Reclaim,
@@ -102,8 +105,8 @@ impl Core {
     /// Looks at the host, collects what dead owners left, and starts the supervisor.
     pub fn new(options: Options) -> Result<Arc<Self>> {
         let house = House::new(options.take)?;
-        let ready = || Ok((Nursery::new()?, Supervisor::new()?, Keeper::new()?));
-        let (nursery, supervisor, keeper) = ready().inspect_err(|_| {
+        let ready = || Ok((Nursery::new()?, Bases::new()?, Supervisor::new()?, Keeper::new()?));
+        let (nursery, bases, supervisor, keeper) = ready().inspect_err(|_| {
             house.clear();
         })?;
         let available = || house.groups.memory_available() / 5 * 4;
@@ -112,6 +115,7 @@ impl Core {
         let slots = house.zygote_user().map(|first| (1..UIDS).map(|n| first + if apart { n } else { 1 }).collect());
         let core = Arc::new(Self {
             nursery,
+            bases,
             supervisor: Arc::new(supervisor),
             keeper: Arc::new(keeper),
             reclaim: Reclaim::default(),
@@ -137,6 +141,9 @@ impl Core {
     /// Checks and reads a function.
     pub fn function(&self, spec: Spec) -> Result<Arc<Function>> {
         self.open()?;
+        if spec.snapstart {
+            self.bases.check(&self.house.facts)?;
+        }
         let function = Arc::new(Function::new(spec, &self.house.facts, &self.house.store)?);
         let share = Share { function: Arc::downgrade(&function), ..Share::default() };
         self.lock().functions.insert(function.id, share);
@@ -357,8 +364,13 @@ impl Core {
         let share = pool.functions.remove(&function.id);
         pool.idle.forget(function.id);
         drop(pool);
+        self.bases.forget(function.id);
         for environment in share.into_iter().flat_map(|share| share.alive.into_values()) {
             environment.kill(Cause::Retired);
+        }
+        if function.spec.snapstart {
+            // What was made ahead of the base.
+            self.keeper.wake_at(Instant::now());
         }
     }
 

@@ -25,10 +25,13 @@ pub mod call {
         READ: usize = 0, 63;
         WRITE: usize = 1, 64;
         CLOSE: usize = 3, 57;
+        MMAP: usize = 9, 222;
+        MUNMAP: usize = 11, 215;
         RT_SIGACTION: usize = 13, 134;
         RT_SIGPROCMASK: usize = 14, 135;
         IOCTL: usize = 16, 29;
         PREAD64: usize = 17, 67;
+        PWRITE64: usize = 18, 68;
         SCHED_YIELD: usize = 24, 124;
         SOCKET: usize = 41, 198;
         CONNECT: usize = 42, 203;
@@ -45,6 +48,7 @@ pub mod call {
         CHDIR: usize = 80, 49;
         UMASK: usize = 95, 166;
         GETPPID: usize = 110, 173;
+        PTRACE: usize = 101, 117;
         SETSID: usize = 112, 157;
         SETGROUPS: usize = 116, 159;
         SETRESUID: usize = 117, 147;
@@ -87,7 +91,9 @@ pub mod call {
 }
 
 numbers! { NUMBERS:
+    ESRCH: i32 = 3;
     EINTR: i32 = 4;
+    EIO: i32 = 5;
     ECHILD: i32 = 10;
     EAGAIN: i32 = 11;
     EBUSY: i32 = 16;
@@ -133,6 +139,7 @@ numbers! { NUMBERS:
 
     MS_BIND: u64 = 4096;
     MS_REC: u64 = 16_384;
+    PR_SET_PDEATHSIG: u64 = 1;
     MS_PRIVATE: u64 = 0x4_0000;
     MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
     PR_SET_DUMPABLE: u64 = 4;
@@ -150,6 +157,8 @@ numbers! { NUMBERS:
     LANDLOCK_RULE_PATH_BENEATH: usize = 1;
     KEYCTL_JOIN_SESSION_KEYRING: usize = 1;
 
+    SIGTRAP: i32 = 5;
+    SIGKILL: u64 = 9;
     SIGCHLD: u32 = 17;
     SA_NOCLDWAIT: usize = 2;
     SIG_SETMASK: usize = 2;
@@ -159,6 +168,40 @@ numbers! { NUMBERS:
     __WALL: usize = 0x4000_0000;
     POLLIN: i16 = 1;
     SIOCSIFFLAGS: usize = 0x8914;
+
+    PROT_READ: usize = 1;
+    PROT_WRITE: usize = 2;
+    PROT_EXEC: usize = 4;
+    MAP_PRIVATE: usize = 2;
+    MAP_ANONYMOUS: usize = 0x20;
+    MAP_FIXED_NOREPLACE: usize = 0x10_0000;
+
+    PTRACE_CONT: usize = 7;
+    PTRACE_DETACH: usize = 17;
+    PTRACE_SYSCALL: usize = 24;
+    PTRACE_SETOPTIONS: usize = 0x4200;
+    PTRACE_GETREGSET: usize = 0x4204;
+    PTRACE_SETREGSET: usize = 0x4205;
+    PTRACE_SEIZE: usize = 0x4206;
+    PTRACE_INTERRUPT: usize = 0x4207;
+    PTRACE_GETSIGMASK: usize = 0x420a;
+    PTRACE_SETSIGMASK: usize = 0x420b;
+    /// Kernel 5.13.
+    PTRACE_GET_RSEQ_CONFIGURATION: usize = 0x420f;
+    PTRACE_EVENT_FORK: i32 = 1;
+    PTRACE_EVENT_VFORK: i32 = 2;
+    PTRACE_EVENT_CLONE: i32 = 3;
+    PTRACE_EVENT_STOP: i32 = 128;
+    PTRACE_O_TRACESYSGOOD: usize = 1;
+    PTRACE_O_TRACEFORK: usize = 2;
+    PTRACE_O_TRACEVFORK: usize = 4;
+    PTRACE_O_TRACECLONE: usize = 8;
+    PTRACE_O_EXITKILL: usize = 0x10_0000;
+    /// Kernel 4.3; takes `CAP_SYS_ADMIN` in the first user namespace.
+    PTRACE_O_SUSPEND_SECCOMP: usize = 0x20_0000;
+    NT_PRSTATUS: usize = 1;
+    NT_PRFPREG: usize = 2;
+    NT_X86_XSTATE: usize = 0x202;
 }
 
 /// Numbers that C libraries define beside the kernel's headers.
@@ -187,7 +230,7 @@ mod tests {
     use crate::testing::headers::{Fact, assert_facts, fact_on_each};
 
     const KERNEL: &str = "linux/fcntl.h linux/openat2.h linux/sched.h linux/mount.h linux/prctl.h linux/capability.h linux/seccomp.h \
-        linux/landlock.h linux/keyctl.h linux/signalfd.h linux/wait.h linux/sockios.h asm/errno.h asm/poll.h \
+        linux/landlock.h linux/keyctl.h linux/signalfd.h linux/wait.h linux/sockios.h linux/mman.h linux/ptrace.h linux/elf.h asm/errno.h asm/poll.h \
         asm/signal.h asm/unistd.h";
 
     fn facts(table: &[(&str, u64, u64)], prefix: &str) -> Vec<Fact> {

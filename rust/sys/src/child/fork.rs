@@ -55,7 +55,7 @@ pub fn fork_filtered() -> Answer {
 /// What a C library has told the kernel about a thread, and what a fork by system call alone makes it forget.
 pub struct Thread {
     tid: usize,
-    rseq: usize,
+    rseq: [usize; 3],
     robust: usize,
     robust_len: usize,
 }
@@ -64,19 +64,29 @@ impl Thread {
     /// This thread. `rseq_offset` is where, from the thread pointer, the C library keeps its area for restartable
     /// sequences (glibc 2.35: `__rseq_offset`); 0 if it has none.
     pub fn current(rseq_offset: isize) -> Self {
-        let mut thread = Self { tid: 0, rseq: 0, robust: 0, robust_len: 0 };
+        const RSEQ_LEN: usize = 32;
+        let area = if rseq_offset == 0 { 0 } else { thread_pointer().wrapping_add_signed(rseq_offset) };
+        Self::with_rseq([area, RSEQ_LEN, abi::library::RSEQ_SIG])
+    }
+
+    /// This thread, whose area for restartable sequences, its length and its signature are known.
+    pub fn with_rseq(rseq: [usize; 3]) -> Self {
+        let mut thread = Self { tid: 0, rseq, robust: 0, robust_len: 0 };
         // Kernels without checkpointing do not tell: then the C library's copy of the thread id is the zygote's.
         let _ = prctl(abi::PR_GET_TID_ADDRESS, &raw mut thread.tid as u64, 0, 0, 0);
         let _ = call!(GET_ROBUST_LIST, 0, &raw mut thread.robust, &raw mut thread.robust_len);
-        if rseq_offset != 0 {
-            thread.rseq = thread_pointer().wrapping_add_signed(rseq_offset);
-        }
         thread
+    }
+
+    /// Has the kernel write nothing into this memory (its begin and its length), whatever it was told before.
+    pub fn keep_out_of(&mut self, [begin, len]: [usize; 2]) {
+        if touches(self.tid, size_of::<i32>(), begin, len) {
+            self.tid = 0;
+        }
     }
 
     /// A fork of this very thread into `cgroup`: 0 in the child, in which the kernel and the C library agree again.
     pub fn fork(&self, cgroup: Option<i32>) -> Answer {
-        const RSEQ_LEN: usize = 32;
         let mut args = CloneArgs::new(0, cgroup);
         if self.tid != 0 {
             args.flags |= abi::CLONE_CHILD_SETTID;
@@ -84,9 +94,10 @@ impl Thread {
         }
         let pid = call!(CLONE3, &raw const args, size_of_val(&args))?;
         if pid == 0 {
-            if self.rseq != 0 {
+            let [area, len, signature] = self.rseq;
+            if area != 0 {
                 // Lost where the parent shares its memory with somebody (see `share`).
-                let _ = call!(RSEQ, self.rseq, RSEQ_LEN, 0, abi::library::RSEQ_SIG);
+                let _ = call!(RSEQ, area, len, 0, signature);
             }
             if self.robust != 0 {
                 let _ = call!(SET_ROBUST_LIST, self.robust, self.robust_len);
@@ -94,6 +105,11 @@ impl Thread {
         }
         Ok(pid)
     }
+}
+
+/// Whether two ranges of memory have something in common.
+pub fn touches(one: usize, one_len: usize, other: usize, other_len: usize) -> bool {
+    one < other.saturating_add(other_len) && other < one.saturating_add(one_len)
 }
 
 /// What `share` runs. It may return only in a process that it has forked, never in the one that it was called in.

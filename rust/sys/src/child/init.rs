@@ -26,7 +26,11 @@ const ENVIRONMENT: i32 = 2;
 /// it was forked, and makes its random state a new one.
 const INTERPRETER: i32 = 3;
 
-/// A request for a seat: namespace flags (u64). The seat's channel comes with it.
+/// The process id of a base: neither a zygote's nor an environment's, so that OpenSSL notices both times.
+const BASE: i32 = 4;
+
+/// A request for a seat: namespace flags (u64). The seat's channel comes with it, and for the seat of a base its init's program
+/// and the one for the seats that it is to make itself.
 pub const SEAT_REQUEST: usize = 8;
 
 const ROOM: usize = 128 * 1024;
@@ -66,8 +70,10 @@ pub fn main() -> ! {
         }
         let _ = sys::reap_by_kernel();
     }
+    // Who was given a program for seats makes seats.
+    let base = !zygote && sys::close_on_exec(ZYGOTE_PROGRAM).is_ok();
     // Whatever else it was given was for its child, or is done with.
-    let keep = if zygote { ZYGOTE_PROGRAM } else { SIGNALS };
+    let keep = if zygote || base { ZYGOTE_PROGRAM } else { SIGNALS };
     let settled = sys::dup3(signals, SIGNALS, O_CLOEXEC).and_then(|_| sys::close_from(keep as u32 + 1));
     if let Err(errno) = settled {
         fail(CHANNEL, Section::Init, u32::MAX, errno);
@@ -85,14 +91,28 @@ pub fn main() -> ! {
             make_seat,
         )
     }
+    if base {
+        skip_to_base();
+    }
     report(CHANNEL, Record { kind: Kind::Seated as u32, section: 0, index: 0, value: 0 });
-    watch(reap, || sys::exit(0))
+    if base { watch(|| reap(BASE), make_seat) } else { watch(|| reap(ENVIRONMENT), || sys::exit(0)) }
+}
+
+/// Uses up the process ids in front of a base's: the kernel gives them out one after another.
+fn skip_to_base() {
+    for _ in ENVIRONMENT..BASE {
+        match fork_into(0, None) {
+            Ok(0) => sys::exit(0),
+            Ok(_) => {}
+            Err(errno) => fail(CHANNEL, Section::Init, u32::MAX, errno),
+        }
+    }
 }
 
 /// Reaps; ends when the environment's process has ended, and says how.
-fn reap() {
+fn reap(environment: i32) {
     while let Ok(Some((pid, status))) = sys::reap() {
-        if pid == ENVIRONMENT {
+        if pid == environment {
             report(CHANNEL, Record { kind: Kind::Exited as u32, section: 0, index: 0, value: status });
             sys::exit(0);
         }
@@ -151,9 +171,9 @@ fn make_seat() {
     let mut request = [0; SEAT_REQUEST];
     let mut fds = [-1; 16];
     let Ok((len, count)) = sys::receive(CHANNEL, &mut request, &mut fds) else { return };
-    if len == SEAT_REQUEST && count == 1 {
+    if len == SEAT_REQUEST && (count == 1 || count == 3) {
         match fork_into(u64::from_le_bytes(request), None) {
-            Ok(0) => become_init(fds[0]),
+            Ok(0) => become_init(&fds[..count]),
             Ok(_) => {}
             Err(errno) => {
                 let (kind, section) = (Kind::Failed as u32, Section::Init as u32);
@@ -167,11 +187,17 @@ fn make_seat() {
 }
 
 /// Replaces this process by the init of a seat, which keeps nothing of the zygote's.
-fn become_init(channel: i32) -> ! {
+fn become_init(fds: &[i32]) -> ! {
     let result = (|| {
-        sys::dup3(channel, CHANNEL, 0)?;
-        sys::dup3(ZYGOTE_PROGRAM, PROGRAM, 0)?;
-        sys::close_from(ZYGOTE_PROGRAM as u32)?;
+        sys::dup3(fds[0], CHANNEL, 0)?;
+        if let &[_, program, below] = fds {
+            sys::dup3(program, PROGRAM, 0)?;
+            sys::dup3(below, ZYGOTE_PROGRAM, 0)?;
+            sys::close_from(ZYGOTE_PROGRAM as u32 + 1)?;
+        } else {
+            sys::dup3(ZYGOTE_PROGRAM, PROGRAM, 0)?;
+            sys::close_from(ZYGOTE_PROGRAM as u32)?;
+        }
         // Nobody yet in its user namespace, it would lose them all.
         sys::keep_capabilities()?;
         sys::exec_fd(ZYGOTE_INIT, CStr::new(b"init\0").ok_or(EINVAL)?)

@@ -24,6 +24,10 @@ pub enum Kind {
     Ended = 9,
     /// A connection comes with it that was asked for under the number `index`.
     Connected = 10,
+    /// A base stands still, and can be looked at; `value` is an errno of a question, or 0.
+    Stopped = 11,
+    /// What was asked for is done.
+    Done = 12,
 }
 
 /// Which program a failed step belongs to.
@@ -44,6 +48,10 @@ pub enum Section {
     Last = 5,
     /// What a launcher was asked for.
     Launch = 6,
+    /// How a base is taken over.
+    Take = 7,
+    /// How ids are mapped below a base.
+    Map = 8,
 }
 
 /// Sixteen bytes: kind, section, index, value.

@@ -17,6 +17,9 @@ pub const HEADER: usize = 8;
 pub const INTO_CGROUP: u64 = CLONE_INTO_CGROUP;
 /// Set beside them when the environment is made ahead of need: it rehearses, and says when it is done.
 pub const PARK: u64 = 1;
+/// Set beside them when the seat's namespaces come one by one, behind all other descriptors, the user namespace first. To join
+/// them by a pidfd the kernel asks Landlock, which lets nobody in force of it near a process that is not.
+pub const APART: u64 = 2;
 /// Descriptors of every request, in order; those that version 1 cgroups are joined by follow.
 pub const CONTROL: usize = 0;
 /// The channel of the records.
@@ -68,10 +71,20 @@ pub(super) unsafe fn buffer() -> &'static mut [u8; ROOM] {
 pub fn serve(control: i32, rseq_offset: isize) -> i32 {
     // Children that end are of no interest to the zygote: the kernel reaps them.
     let _ = sys::signal(SIGCHLD, sys::SIG_IGN);
-    let thread = Thread::current(rseq_offset);
+    let parked = serve_as(control, &Thread::current(rseq_offset));
+    if parked >= 0 {
+        let _ = sys::signal(SIGCHLD, sys::SIG_DFL);
+    }
+    parked
+}
+
+/// The same, in this thread, which leaves signals alone.
+pub(super) fn serve_as(control: i32, thread: &Thread) -> i32 {
     // SAFETY: see `Buffer`; serve is called once and has let go of it when it returns.
     let buffer = unsafe { buffer() };
     loop {
+        // Those that were only to make others, where the kernel does not do it.
+        while let Ok(Some(_)) = sys::reap() {}
         let mut fds = [-1; 16];
         let (len, count) = match sys::receive(control, buffer, &mut fds) {
             Ok((0, _)) => return -1,
@@ -79,7 +92,7 @@ pub fn serve(control: i32, rseq_offset: isize) -> i32 {
             Err(EINTR) => continue,
             Err(_) => return -1,
         };
-        if let Some(mut request) = Request::parse(&buffer[..len], &fds[..count], &thread)
+        if let Some(mut request) = Request::parse(&buffer[..len], &fds[..count], thread)
             && request.fork()
         {
             request.settle();
@@ -131,10 +144,29 @@ struct Request<'a> {
 impl<'a> Request<'a> {
     fn parse(bytes: &'a [u8], fds: &'a [i32], thread: &'a Thread) -> Option<Self> {
         let (flags, park) = bytes.split_first_chunk::<HEADER>()?;
-        if fds.len() <= CGROUP {
-            return None;
+        let request = Self { flags: u64::from_le_bytes(*flags), park, fds, thread, failed: None };
+        (fds.len() > CGROUP + request.namespaces()).then_some(request)
+    }
+
+    /// How many descriptors are namespaces.
+    fn namespaces(&self) -> usize {
+        let flags = self.flags & !(INTO_CGROUP | PARK | APART);
+        if self.flags & APART == 0 { 0 } else { flags.count_ones() as usize }
+    }
+
+    /// The descriptors by which version 1 cgroups are joined.
+    fn doors(&self) -> &'a [i32] {
+        &self.fds[CGROUP + 1..self.fds.len() - self.namespaces()]
+    }
+
+    fn join_namespaces(&self) -> Result<(), i32> {
+        if self.flags & APART == 0 {
+            sys::setns(self.fds[SEAT], self.flags & !(INTO_CGROUP | PARK))?;
         }
-        Some(Self { flags: u64::from_le_bytes(*flags), park, fds, thread, failed: None })
+        for &namespace in &self.fds[self.fds.len() - self.namespaces()..] {
+            sys::setns(namespace, 0)?;
+        }
+        Ok(())
     }
 
     /// Forks into the seat; true in the child there.
@@ -158,7 +190,6 @@ impl<'a> Request<'a> {
     /// Gives the environment's process its place among the processes, and its descriptors; the program closes all others.
     fn settle(&self) {
         let channel = self.fds[CHANNEL];
-        let _ = sys::signal(SIGCHLD, sys::SIG_DFL);
         if let Err(errno) = self.settle_down() {
             fail(channel, Section::Park, u32::MAX, errno);
         }
@@ -195,8 +226,8 @@ impl<'a> Request<'a> {
 ///
 /// It joins no cgroup: nobody there waits for its end, and whoever freezes the environment soon would stop the zygote too.
 extern "C" fn enter(request: &mut Request<'_>) {
-    let index = (request.fds.len() - CGROUP - 1) as u32;
-    if let Err(errno) = sys::setns(request.fds[SEAT], request.flags & !(INTO_CGROUP | PARK)) {
+    let index = request.doors().len() as u32;
+    if let Err(errno) = request.join_namespaces() {
         request.give_up(index, errno);
     }
     match share(be_born, request, USHER) {
@@ -208,7 +239,7 @@ extern "C" fn enter(request: &mut Request<'_>) {
 
 /// In the seat's pid namespace: joins the seat's version 1 cgroups, and makes the one process that is to stay there.
 extern "C" fn be_born(request: &mut Request<'_>) {
-    let doors = &request.fds[CGROUP + 1..];
+    let doors = request.doors();
     for (index, &door) in doors.iter().enumerate() {
         if let Err(errno) = sys::write(door, b"0") {
             request.give_up(index as u32, errno);
@@ -218,7 +249,7 @@ extern "C" fn be_born(request: &mut Request<'_>) {
     match request.thread.fork(cgroup) {
         Ok(0) => {}
         Ok(_) => sys::exit(0),
-        Err(errno) => request.give_up(request.fds.len() as u32 - CGROUP as u32, errno),
+        Err(errno) => request.give_up(doors.len() as u32 + 1, errno),
     }
 }
 

@@ -88,6 +88,11 @@ pub fn read_at(fd: i32, to: &mut [u8], place: usize) -> Answer {
     call!(PREAD64, fd, to.as_mut_ptr(), to.len(), place)
 }
 
+/// Writes to a place in the file.
+pub fn write_at(fd: i32, bytes: &[u8], place: usize) -> Answer {
+    call!(PWRITE64, fd, bytes.as_ptr(), bytes.len(), place)
+}
+
 pub fn write(fd: i32, bytes: &[u8]) -> Answer {
     call!(WRITE, fd, bytes.as_ptr(), bytes.len())
 }
@@ -154,9 +159,9 @@ pub fn unshare(flags: u64) -> Answer {
     call!(UNSHARE, flags)
 }
 
-/// Joins the namespaces of `flags` that the process behind a pidfd is in (kernel 5.8).
-pub fn setns(pidfd: i32, flags: u64) -> Answer {
-    call!(SETNS, pidfd, flags)
+/// Joins the namespaces of `flags` that the process behind a pidfd is in (kernel 5.8), or one that was opened itself.
+pub fn setns(fd: i32, flags: u64) -> Answer {
+    call!(SETNS, fd, flags)
 }
 
 pub fn mount(source: CStr<'_>, target: CStr<'_>, kind: CStr<'_>, flags: u64, data: CStr<'_>) -> Answer {
@@ -424,6 +429,18 @@ pub fn reap() -> Result<Option<(i32, i32)>, i32> {
     let mut status: i32 = 0;
     let pid = call!(WAIT4, -1isize, &raw mut status, abi::WNOHANG | abi::__WALL, 0)?;
     Ok(if pid == 0 { None } else { Some((pid as i32, status)) })
+}
+
+/// Waits for the next change of this child, or of whom this process traces: its wait status.
+pub fn wait_for(pid: i32) -> Result<i32, i32> {
+    let mut status: i32 = 0;
+    loop {
+        match call!(WAIT4, pid, &raw mut status, abi::__WALL, 0) {
+            Ok(_) => return Ok(status),
+            Err(abi::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
 }
 
 /// Whether a child lives; it is reaped if it does not. Unlike `reap`, this looks at no other child.
