@@ -66,7 +66,9 @@ def bare(bootstrap):
 def test_a_warm_invocation_through_the_runtime_api(alternately, promise, function, provided, host):
     # Each on a host of its own, so that neither's idle environments are in the other's way.
     with coldframe.Host() as other:
-        greeter, python = provided(other), function(host)
+        greeter = provided(other)
+        # The same function in Python.
+        python = function(host, GREETER.with_name("awslambdaric").joinpath("app.py").read_text())
         greeter(EVENT)
         python(EVENT)
         python_is_frozen, go_is_frozen = frozen(host), frozen(other)

@@ -95,8 +95,8 @@ class Function:
         Args:
             handler: Lambda's notation, `module.function`; `pkg/mod.function` and `pkg.mod.function` both work. Any
                 text for a `runtime` of "provided", which finds it as `_HANDLER`.
-            code: A directory, a single `.py` file or a `.zip`; it becomes `/var/task`. For a `runtime` of "provided" also a
-                container image, which becomes the whole root: a layout directory of OCI, or a `.tar` of `docker save`.
+            code: A directory, a single `.py` file or a `.zip`; it becomes `/var/task`. For a `runtime` of "provided" it
+                may be a container image, which becomes the root: a layout of OCI, or a `.tar` of `docker save`.
             name: Letters, digits, hyphens and underscores; None takes the name of the code.
             runtime: "python" for the interpreter that embeds coldframe, the path of another CPython, 3.9 or later, or
                 "provided" for an executable `bootstrap` at the top of the code or of a layer, which speaks Lambda's

@@ -20,8 +20,16 @@ ENDS = [
     Case("at import", {"app.py": "raise BaseException('base')\n"}, ours='"errorType": "BaseException"'),
     body("__str__ that raises", f"{_ONE}1 / 0\nraise Odd", ours="str() of the exception raised ZeroDivisionError"),
     body("__str__ of no text", f"{_ONE}return 5\nraise Odd", ours="str() of the exception raised TypeError"),
+    body("half a character in a result", "return 'a\\ud800'", ours='"errorType": "Runtime.MarshalError"'),
     body("half a character in an error", "raise ValueError('a\\ud800')", ours='"errorType": "ValueError"'),
     body("error without a stdout", "import sys\nsys.stdout.close()\nraise ValueError('heard')", ours="heard"),
+]
+
+# What is not ASCII in the error of an initialisation, awslambdaric sends in Latin-1, or fails to from Python 3.12 on.
+INITIALISATION = [
+    Case("error of two alphabets", {"app.py": "raise ValueError('grüße')\n"}, ours='"errorMessage": "grüße"'),
+    Case("error of many alphabets", {"app.py": "raise ValueError('世界')\n"}, ours='"errorMessage": "世界"'),
+    Case("module that is not UTF-8", {"app.py": b"x = '\xfc'\n"}, ours='"errorType": "Runtime.UserCodeSyntaxError"'),
 ]
 
 # Nothing that is printed or logged fails for its characters: the log has them escaped.
@@ -58,4 +66,4 @@ FAREWELL = [
     body("atexit", "import atexit, sys\natexit.register(print, 'bye')\nsys.exit('leaving')", ours="leaving\n<end>")
 ]
 
-CASES = [*BYTES, *ENDS, *CHARACTERS, *LINES, *CLIENT, *FAREWELL]
+CASES = [*BYTES, *ENDS, *INITIALISATION, *CHARACTERS, *LINES, *CLIENT, *FAREWELL]

@@ -34,7 +34,7 @@ def works(fn):
 
 @pytest.mark.parametrize(
     "body",
-    ["return {1}", "return object()", "return b'bytes'", "return {(1,): 2}", "return handler"],
+    ["return {1}", "return object()", "return b'bytes'", "return '\\ud800'", "return {(1,): 2}", "return handler"],
 )
 def test_a_response_that_is_not_json(harm, body):
     fn = harm(body)

@@ -28,6 +28,8 @@ import coldframe
 pytest.importorskip("awslambdaric")
 
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
+EXECUTION_ENV = f"AWS_Lambda_python{max(VERSION, '3.12')}"
+"""What is not ASCII is not escaped: as Lambda has it from Python 3.12 on, coldframe has it for every version."""
 DEBIAN, LIBRARY = f"/usr/bin/python{VERSION}", os.path.dirname(os.__file__)
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z")
 PLATFORMS = re.compile(
@@ -99,7 +101,7 @@ class Lambdas:
     def __init__(self, files, task, *, handler="app.handler", env=None):
         write_code(task, files)
         self.task = task
-        env = lambda_environment(handler, task, AWS_EXECUTION_ENV=f"AWS_Lambda_python{VERSION}", **(env or {}))
+        env = lambda_environment(handler, task, AWS_EXECUTION_ENV=EXECUTION_ENV, **(env or {}))
         self.runtime = Runtime([sys.executable, "-m", "awslambdaric", handler], task, env)
         self.answer = self.runtime.start()
         self.log = self.answer.log
@@ -110,7 +112,7 @@ class Lambdas:
             headers = {"Lambda-Runtime-Client-Context": client.decode()} if client else None
             answer = self.runtime.invoke(event, headers=headers)
         log, self.log = self.log + answer.log if answer is not self.answer else self.log, b""
-        body = ended(answer.status) if answer.kind == "exit" else answer.body.decode()
+        body = ended(answer.status) if answer.kind == "exit" else answer.body.decode(errors="replace")
         return Said(answer.kind, tidy(body, self.task), tidy(log.decode(), self.task))
 
     def __enter__(self):

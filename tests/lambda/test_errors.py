@@ -270,6 +270,7 @@ def test_what_fails_inside_is_raised_by_a_call_with_the_built_in_class_too(make)
         "object()",
         "b'bytes'",
         "{(1, 2): 3}",
+        "'\\ud800'",
         "(lambda a: a.append(a) or a)([])",
         "1j",
     ],

@@ -100,11 +100,18 @@ def test_the_arguments_of_a_host_and_their_defaults():
 
 
 def test_the_switches_of_hardening():
-    assert {field.name for field in dataclasses.fields(Hardening)} == {"proc", "noexec_tmp", "on_unclean"}
-    assert (Hardening().noexec_tmp, Hardening().on_unclean) == (False, "error")
+    sizes = {"max_code_mb": 250, "max_zip_mb": 50, "max_image_mb": 10_240}
+    fields = {field.name: field.default for field in dataclasses.fields(Hardening)}
+    assert fields == {"proc": None, "noexec_tmp": False, "on_unclean": "error", **sizes}
     with pytest.raises(dataclasses.FrozenInstanceError):
         Hardening().proc = "pid"
-    for wrong in ({"proc": "all"}, {"noexec_tmp": 1}, {"on_unclean": "ignore"}):
+    for wrong in (
+        {"proc": "all"},
+        {"noexec_tmp": 1},
+        {"on_unclean": "ignore"},
+        {"max_code_mb": 0},
+        {"max_zip_mb": "1"},
+    ):
         with pytest.raises(coldframe.ConfigurationError):
             Hardening(**wrong)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .errors import MARSHAL, UNMARSHAL, Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 MAX_RESPONSE_BYTES = 6_291_556
 TOO_LARGE = (
@@ -24,9 +24,7 @@ TOO_LARGE = (
 )
 
 _ORDINARY = frozenset((str, int, float, bool, type(None), dict, list, tuple))
-# Lambda's runtimes write every character as it is from Python 3.12 on, and escape what is not ASCII before.
-_ESCAPE = sys.version_info < (3, 12)
-_QUOTE = encoder.encode_basestring_ascii if _ESCAPE else encoder.encode_basestring
+_QUOTE = encoder.encode_basestring
 _decoder = json.JSONDecoder()
 _decode = _decoder.decode
 # The scanner in C itself: `decode` looks for white space around the document with two regular expressions.
@@ -83,15 +81,9 @@ def encode_chunk(piece: Any) -> bytes:  # noqa: ANN401 - a generator yields what
         raise Fault(MARSHAL, message) from None
 
 
-def dumps(texts: Mapping[str, str | list[str]]) -> bytes:
-    """Return texts of the runtime's own as JSON in UTF-8, with `?` for what UTF-8 cannot hold."""
-    whole = {name: list(map(_whole, text)) if isinstance(text, list) else _whole(text) for name, text in texts.items()}
-    return _fast(whole).encode()
-
-
-def _whole(text: str) -> str:
-    """Return `text` with `?` for halves of characters."""
-    return text.encode(errors="replace").decode()
+def dumps(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
+    """Return a value of the runtime's own as JSON in UTF-8, with `?` for what UTF-8 cannot hold."""
+    return _fast(value).encode(errors="replace")
 
 
 def _refuse(value: object) -> NoReturn:
@@ -106,7 +98,7 @@ def _fast_encoder() -> Callable[[Any], str]:
     `JSONEncoder.encode` builds an encoder in C for each call, half of the time that a small result takes: build one.
     A `default` of our own keeps out a `json.JSONEncoder.default` that the handler replaced, which Lambda ignores too.
     """
-    plain = json.JSONEncoder(ensure_ascii=_ESCAPE, default=_refuse)
+    plain = json.JSONEncoder(ensure_ascii=False, default=_refuse)
     try:
         sort_keys, skip_keys, allow_nan = False, False, True
         make: Any = encoder.c_make_encoder  # type: ignore[attr-defined]  # missing in typeshed, None on some builds

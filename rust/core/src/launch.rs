@@ -192,8 +192,13 @@ fn program(
 /// The program that a function brings: in its code, or else in a layer.
 fn bootstrap(spec: &Spec, code: &Path, layers: Option<&Path>) -> Result<String> {
     for (host, inside) in [(Some(code), "/var/task"), (layers, "/opt")] {
-        let Some(file) = host.map(|host| host.join("bootstrap")).filter(|file| file.is_file()) else { continue };
-        if !is_executable(&file) {
+        let Some(file) = host.map(|host| host.join("bootstrap")) else { continue };
+        // A link leads somewhere inside, which is seen when it is followed there.
+        let Ok(found) = fs::symlink_metadata(&file) else { continue };
+        if !found.is_symlink() && !found.is_file() {
+            continue;
+        }
+        if found.is_file() && found.permissions().mode() & 0o111 == 0 {
             return Err(Error::Configuration(format!(
                 "{inside}/bootstrap of {:?} is not executable; say chmod +x before it is packed",
                 spec.name
@@ -247,10 +252,6 @@ fn find(root: &Path, program: &str, directory: &str, path: &str) -> Option<Strin
     }
     let places = path.split(':').filter(|place| place.starts_with('/'));
     places.map(|place| format!("{place}/{program}")).find(|whole| is_program(root, whole))
-}
-
-fn is_executable(file: &Path) -> bool {
-    fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o111 != 0)
 }
 
 /// What `bootstrap.py` has to know before it can import anything.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::answer::{self, Answer};
 use super::body::{self, Body, Piece, Trouble, refuse};
 use super::session::Shared;
-use super::state::{self, Next, Posted, Runtime};
+use super::state::{self, Next, Posted, Runtime, Turn};
 use super::{News, StreamError};
 
 /// The header, and the trailer, with the type of an error.
@@ -30,10 +30,26 @@ pub async fn next(shared: &Shared, request: Request<Incoming>) -> Answer {
     let next = shared.lock().next();
     let posted = match next {
         Ok(Next::Now(posted)) => Ok(posted),
-        Ok(Next::Wait(generation)) => shared.wait(|state| state.take(generation)).await,
+        Ok(Next::Wait(turn)) => {
+            let _waiting = Waiting { shared, turn };
+            shared.wait(|state| state.take(turn)).await
+        }
         Err(refused) => Err(refused),
     };
     posted.map_or_else(Answer::from, |posted| event(&posted))
+}
+
+/// A runtime that waits, for as long as its connection stands.
+struct Waiting<'a> {
+    shared: &'a Shared,
+    turn: Turn,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        // It may be the turn of another one now.
+        self.shared.change(|state| state.leave(self.turn));
+    }
 }
 
 /// An event for the runtime.
@@ -80,13 +96,13 @@ pub async fn response(shared: &Shared, id: &str, request: Request<Incoming>) -> 
                 Err(Trouble::TooLarge) => (News::TooLarge, Some(Trouble::TooLarge)),
                 Err(trouble) => (truncated(), Some(trouble)),
             };
-            posting.end(news);
+            let trouble = posting.end(news).err().or(trouble);
             finish(body, trouble, limit).await
         }
         "streaming" => stream(shared, posting, content_type, Body::new(request)).await,
         _ => {
-            posting.end(News::BadMode);
-            refuse(request, answer::invalid_mode()).await
+            let late = posting.end(News::BadMode).map_err(|_| answer::invalid_request_id()).err();
+            refuse(request, late.unwrap_or_else(answer::invalid_mode)).await
         }
     }
 }
@@ -119,7 +135,7 @@ async fn stream(shared: &Shared, mut posting: Posting<'_>, content_type: String,
             }
         }
     }
-    posting.end(match trouble {
+    let ended = posting.end(match trouble {
         None => News::StreamEnd(error),
         Some(Trouble::TooLarge) => {
             let error_type = "Function.ResponseSizeTooLarge".into();
@@ -127,7 +143,7 @@ async fn stream(shared: &Shared, mut posting: Posting<'_>, content_type: String,
         }
         Some(_) => state::cut_off(),
     });
-    finish(body, trouble, limit).await
+    finish(body, ended.err().or(trouble), limit).await
 }
 
 /// What the trailers say went wrong.
@@ -157,7 +173,7 @@ pub async fn error(shared: &Shared, id: &str, request: Request<Incoming>) -> Ans
         Err(Trouble::TooLarge) => (News::TooLarge, Some(Trouble::TooLarge)),
         Err(trouble) => (truncated(), Some(trouble)),
     };
-    posting.end(news);
+    let trouble = posting.end(news).err().or(trouble);
     finish(body, trouble, limit).await
 }
 
@@ -197,9 +213,10 @@ struct Posting<'a> {
 }
 
 impl Posting<'_> {
-    fn end(&mut self, news: News) {
+    /// It is complete, unless nobody waits for it any more.
+    fn end(&mut self, news: News) -> Result<(), Trouble> {
         self.cut_off = None;
-        self.shared.lock().answered(self.id, news);
+        if self.shared.lock().answered(self.id, news) { Ok(()) } else { Err(Trouble::Over) }
     }
 }
 

@@ -52,8 +52,16 @@ pub struct Posted {
 pub enum Next {
     /// The event is there already: the runtime asks again for what it has.
     Now(Arc<Posted>),
-    /// It waits, as one of the processes of this initialisation.
-    Wait(u64),
+    /// It waits.
+    Wait(Turn),
+}
+
+/// A runtime's place among those that wait: the one that came last is given what there is. One before it may be a connection
+/// of which the end cannot be seen, because there is something unread on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    generation: u64,
+    number: u64,
 }
 
 /// Everything.
@@ -70,6 +78,9 @@ pub struct State {
     invocation: Option<Arc<Posted>>,
     /// Whether the runtime has still to be given the open invocation.
     due: bool,
+    /// Those who wait for one, and how many there have been.
+    waiting: Vec<u64>,
+    asked: u64,
     pub agents: Vec<Agent>,
     pub shutdown: Option<(Shutdown, u64)>,
     pub telemetry: Telemetry,
@@ -88,6 +99,8 @@ impl State {
             initialised: false,
             invocation: None,
             due: false,
+            waiting: Vec::new(),
+            asked: 0,
             agents: Vec::new(),
             shutdown: None,
             telemetry: Telemetry::default(),
@@ -160,20 +173,30 @@ impl State {
             (from, _) => return Err(refused(from, Runtime::Ready)),
         }
         self.settle();
-        Ok(Next::Wait(self.generation))
+        self.asked += 1;
+        self.waiting.push(self.asked);
+        Ok(Next::Wait(Turn { generation: self.generation, number: self.asked }))
     }
 
-    /// What a runtime that waits since `generation` is given.
-    pub fn take(&mut self, generation: u64) -> Option<Result<Arc<Posted>, Refusal>> {
-        if generation != self.generation {
+    /// What a runtime that waits is given.
+    pub fn take(&mut self, turn: Turn) -> Option<Result<Arc<Posted>, Refusal>> {
+        if turn.generation != self.generation {
             let message =
                 "State transition from Ready to Running failed for runtime. Error: Concurrent state modification";
             return Some(Err(answer::forbidden("InvalidStateTransition", message)));
         }
-        let posted = self.invocation.as_ref().filter(|_| self.due && self.runtime == Runtime::Ready)?;
+        let mine = self.due && self.runtime == Runtime::Ready && self.waiting.last() == Some(&turn.number);
+        let posted = self.invocation.as_ref().filter(|_| mine)?;
         let posted = Arc::clone(posted);
         (self.due, self.runtime) = (false, Runtime::Running);
         Some(Ok(posted))
+    }
+
+    /// It does not wait any more.
+    pub fn leave(&mut self, turn: Turn) {
+        if turn.generation == self.generation {
+            self.waiting.retain(|number| *number != turn.number);
+        }
     }
 
     /// There is an event, for the runtime and for those extensions that take events.

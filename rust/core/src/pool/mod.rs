@@ -195,17 +195,17 @@ impl Core {
         Ok(Permit { core: Arc::clone(self), function: function.id })
     }
 
-    /// An idle environment of the function, if there is one; one that has answered and is about to be idle is waited for, for no
-    /// longer than another would take to make.
+    /// An idle environment of the function, if there is one; one that has answered and is about to be idle is waited for: not
+    /// much longer than another would take to make, which costs memory, too.
     pub fn reuse(&self, function: &Function) -> Option<Arc<Environment>> {
-        const SOON: Duration = Duration::from_millis(50);
+        const SOON: Duration = Duration::from_millis(100);
         const LATE: Duration = Duration::from_secs(1);
         let begun = Instant::now();
         let mut pool = self.lock();
         loop {
             let Some(environment) = pool.idle.take(function.id) else {
                 let finishing = pool.functions.get(&function.id).is_some_and(|share| share.finishing > 0);
-                if !finishing || begun.elapsed() >= function.init_cost().clamp(SOON, LATE) {
+                if !finishing || begun.elapsed() >= (2 * function.init_cost()).clamp(SOON, LATE) {
                     return None;
                 }
                 pool = self.wait_for_room(pool);

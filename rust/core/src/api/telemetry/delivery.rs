@@ -61,7 +61,7 @@ pub async fn deliver(shared: Arc<Shared>, number: u64, subscription: Subscriptio
         let batch = {
             let mut state = shared.lock();
             let Some(at) = queue(&mut state) else { return };
-            state.telemetry.queues[at].take(None)
+            state.telemetry.queues[at].take()
         };
         match batch {
             Batch::Empty => wake.notified().await,

@@ -151,7 +151,7 @@ impl Queue {
     }
 
     /// What is to be sent now.
-    pub fn take(&mut self, reason: Option<&str>) -> Batch {
+    pub fn take(&mut self) -> Batch {
         let Some(due) = self.due else { return Batch::Empty };
         let now = Instant::now();
         if due > now && !self.is_full() {
@@ -166,7 +166,7 @@ impl Queue {
         self.bytes -= bytes;
         self.sending = true;
         self.due = (!self.records.is_empty()).then_some(now);
-        self.say_what_was_lost(reason.unwrap_or(SLOW));
+        self.say_what_was_lost(SLOW);
         Batch::Full(batch, bytes)
     }
 

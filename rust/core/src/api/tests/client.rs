@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -40,6 +41,11 @@ impl Client {
         stream.set_write_timeout(Some(SOON)).expect("a timeout");
         stream.set_nodelay(true).expect("no delay");
         Self { stream: BufReader::new(stream) }
+    }
+
+    /// Waits no longer than this for an answer.
+    pub fn wait_for(&mut self, time: Duration) {
+        self.stream.get_ref().set_read_timeout(Some(time)).expect("a timeout");
     }
 
     /// Sends bytes, as far as the other side takes them.

@@ -1,6 +1,7 @@
 //! Clients that mean harm, or are broken. Whatever they do, the session goes on, and so do the others of the host.
 
 use std::net::TcpListener;
+use std::time::Duration;
 
 use coldframe_sys::testing::fuzz::fuzz;
 use http_body_util::BodyExt as _;
@@ -123,6 +124,8 @@ fn fuzz_whatever_is_sent_the_session_goes_on() {
     fuzz(&seeds, |bytes| {
         api.session.start_init(Phase::Init);
         let mut client = api.client();
+        // Who asks for an event, and has sent more than that, is left waiting.
+        client.wait_for(Duration::from_millis(50));
         client.send(bytes);
         client.finish();
         let mut fate = Vec::new();
@@ -228,9 +231,23 @@ fn who_waits_with_a_body_is_seen_to_go_as_well() {
         while gone.try_answer().is_some() {}
         assert!(gone.is_over());
     }
+    // Whether it asked before it went is nobody's promise.
+    let mut client = api.ready();
+    api.session.invoke(super::event());
+    assert_eq!(client.answer().status, 200);
+}
+
+#[test]
+fn who_waits_with_something_unread_is_passed_over() {
+    let api = Api::new(&[]);
+    let mut gone = api.client();
+    gone.send(get(NEXT) + "GET");
+    gone.finish();
     assert_eq!(api.news(), News::Ready);
     let mut client = api.client();
     client.send(get(NEXT));
+    assert_eq!(api.client().ask(get("/2018-06-01/ping")).status, 200);
+    assert_eq!(api.client().ask(get("/2018-06-01/ping")).status, 200);
     api.session.invoke(super::event());
     assert_eq!(client.answer().status, 200);
 }

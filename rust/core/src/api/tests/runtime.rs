@@ -3,6 +3,7 @@
 use super::client::{Client, chunk, chunked, get, post, with};
 use super::{ACCEPTED, Api, Event, ID, NEXT, News, TOO_LARGE, done, error, event, forbidden, response};
 use crate::api::Phase;
+use crate::api::state::Runtime;
 
 const OTHER: &str = "00000000-e9f4-11e8-9739-2dfe598c3fcd";
 const INVALID_ID: (u16, &str) = (400, "{\"errorMessage\":\"Invalid request ID\",\"errorType\":\"InvalidRequestID\"}\n");
@@ -91,6 +92,10 @@ fn an_event_goes_to_one_of_those_who_wait() {
     let api = Api::new(&[]);
     let mut both = [api.ready(), api.client()];
     both[1].send(get(NEXT));
+    // Who came later is heard later.
+    for _ in 0..2 {
+        assert_eq!(api.client().ask(get("/2018-06-01/ping")).status, 200);
+    }
     for turn in ["1", "2", "3"] {
         api.session.invoke(Event { request_id: turn.into(), ..event() });
         let heard = Client::first_to_hear(&both);
@@ -311,6 +316,16 @@ fn an_answer_on_its_way_is_not_waited_for_once_its_invocation_expired() {
     api.session.expire();
     client.send(chunk("") + "\r\n");
     assert_eq!(client.answer().said(), INVALID_ID);
+    assert_eq!(api.session.news(), None);
+}
+
+#[test]
+fn an_answer_that_is_whole_when_its_invocation_expires_is_late() {
+    let api = Api::new(&[]);
+    let _runtime = api.running();
+    assert!(api.session.shared().lock().begin(ID, Runtime::InvocationResponse).is_ok());
+    api.session.expire();
+    assert!(!api.session.shared().lock().answered(ID, done("1")));
     assert_eq!(api.session.news(), None);
 }
 
