@@ -1,6 +1,7 @@
 """Functions whose runtime is a program of their own that speaks Lambda's Runtime API, and extensions beside it."""
 
 import os
+import re
 import socket
 import time
 from contextlib import suppress
@@ -280,3 +281,17 @@ def test_with_the_hosts_network_nobody_else_is_answered(provided):
         with suppress(ConnectionResetError):
             assert stranger.recv(100) == b""
     assert fn() == f"{host}:{port}"
+
+
+def test_etc_has_the_settings_of_jdks_and_tells_nothing_else_of_the_host(provided):
+    fn = provided(
+        """\
+        def handle(event, request, headers):
+            return os.listdir("/etc")
+        """
+    )
+    usual = {"ld.so.cache", "ssl", "pki", "ca-certificates", "localtime", "alternatives"}
+    made = {"passwd", "group", "hosts", "nsswitch.conf"}
+    jdks = {entry.name for entry in Path("/etc").iterdir() if entry.is_dir() and re.match(r"java(-|$)", entry.name)}
+    found = set(fn())
+    assert made | jdks <= found <= made | jdks | usual
