@@ -198,7 +198,7 @@ impl Core {
     /// An idle environment of the function, if there is one; one that has answered and is about to be idle is waited for: not
     /// much longer than another would take to make, which costs memory, too.
     pub fn reuse(&self, function: &Function) -> Option<Arc<Environment>> {
-        const SOON: Duration = Duration::from_millis(100);
+        const SOON: Duration = Duration::from_millis(250);
         const LATE: Duration = Duration::from_secs(1);
         let begun = Instant::now();
         let mut pool = self.lock();
