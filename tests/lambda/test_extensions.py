@@ -330,3 +330,18 @@ def test_telemetry_is_delivered_inside(watched, out, protocol):
     assert of["platform.report"][0]["metrics"]["memorySizeMB"] == 128
     assert "handling one\n" in of["function"]
     assert "an extension's line\n" in of["extension"]
+
+
+def test_a_second_try_is_one_of_the_invocation(watched, out):
+    once = """\
+if not os.path.exists("/mnt/out/tried"):
+    open("/mnt/out/tried", "w").close()
+    sys.exit(1)
+"""
+    fn = watched(extension=once + COLLECTOR)
+    invocation = fn.invoke()
+    assert invocation.ok, invocation.log
+    assert "Phase: init\tStatus: error\tError Type: Extension.Crash" in invocation.log
+    idle(fn)
+    records = [json.loads(line) for line in (out / "records").read_text().splitlines()]
+    assert [one["record"]["phase"] for one in records if one["type"] == "platform.initStart"] == ["invoke"]

@@ -70,7 +70,7 @@ def test_the_fields_of_an_environment(make):
         future.cancel()
         until(lambda: not host.environments())
         assert until(lambda: not psutil.pid_exists(idle.pid))
-        assert not any(os.path.isdir(path) for path in idle.cgroups.values())
+        assert until(lambda: not any(os.path.isdir(path) for path in idle.cgroups.values()))
         assert host.parked >= 0
 
 

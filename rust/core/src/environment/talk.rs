@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::{Cause, Environment, State};
 use crate::error::{Error, Result};
+use crate::platform::Phase;
 use crate::process;
 use crate::random;
 use crate::report::ended;
@@ -120,11 +121,12 @@ impl Environment {
     pub fn initialise(
         &self,
         event: Option<&Event<'_>>,
+        phase: Phase,
         backstop: Instant,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Reply> {
         if let Some(programs) = &self.programs {
-            return self.start_programs(programs, backstop, interrupted);
+            return self.start_programs(programs, phase, backstop, interrupted);
         }
         let (description, bytecode) = self.order();
         let len = ((description.len() + 1 + bytecode.len()) as u32).to_le_bytes();

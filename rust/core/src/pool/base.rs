@@ -152,7 +152,7 @@ impl Core {
         let limit = Instant::now() + INIT_TIMEOUT.max(environment.function().spec.timeout);
         environment.will_have(None);
         let deadline = self.supervisor.keep(environment, limit);
-        let reply = environment.initialise(None, limit + Duration::from_secs(5), need.interrupted);
+        let reply = environment.initialise(None, Phase::Init, limit + Duration::from_secs(5), need.interrupted);
         if !self.supervisor.met(&deadline) {
             environment.kill(Cause::Timeout);
         }

@@ -104,10 +104,12 @@ impl Core {
         environment.will_have(event);
         let early = event.filter(|_| environment.has_event());
         let longest = early.map_or(INIT_TIMEOUT, |event| INIT_TIMEOUT.min(HEAD_START + event.timeout));
+        // What has a deadline is tried again within an invocation.
+        let phase = if deadline.is_some() { Phase::Invoke } else { Phase::Init };
         let limit = deadline.unwrap_or(now + longest);
         let deadline = self.supervisor.keep(&environment, limit);
         let quota = early.map(|_| self.supervisor.settle(&environment, now + HEAD_START));
-        let reply = environment.initialise(event, limit + Duration::from_secs(5), interrupted);
+        let reply = environment.initialise(event, phase, limit + Duration::from_secs(5), interrupted);
         if let Some(quota) = quota {
             self.supervisor.met(&quota);
         }

@@ -20,6 +20,7 @@ impl Environment {
     pub(in crate::environment) fn start_programs(
         &self,
         programs: &Programs,
+        phase: Phase,
         backstop: Instant,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Reply> {
@@ -28,8 +29,8 @@ impl Environment {
         if let Some((kind, what)) = &launch.defect {
             return Ok(Reply::Failed((*kind).into(), what.clone()));
         }
-        programs.session.start_init(api::Phase::Init);
-        let (initialization, phase, begun) = (Initialization::OnDemand, Phase::Init, Instant::now());
+        programs.session.start_init(if phase == Phase::Init { api::Phase::Init } else { api::Phase::Invoke });
+        let (initialization, begun) = (Initialization::OnDemand, Instant::now());
         programs.record(&Record::InitStart {
             initialization,
             phase,
