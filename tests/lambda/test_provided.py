@@ -295,3 +295,37 @@ def test_etc_has_the_settings_of_jdks_and_tells_nothing_else_of_the_host(provide
     jdks = {entry.name for entry in Path("/etc").iterdir() if entry.is_dir() and re.match(r"java(-|$)", entry.name)}
     found = set(fn())
     assert made | jdks <= found <= made | jdks | usual
+
+
+def test_what_goes_on_after_the_answer_has_its_share_of_the_processor(provided):
+    fn = provided(
+        """\
+        request, headers, body = following()
+        respond(request, b'"first"')
+        wall, cpu = time.monotonic(), time.process_time()
+        while time.monotonic() - wall < 1:
+            pass
+        share = (time.process_time() - cpu) / (time.monotonic() - wall)
+        request, headers, body = following()
+        respond(request, json.dumps(share))
+        following()
+        """,
+        memory_mb=442,
+        timeout_s=10,
+    )
+    assert fn() == "first"
+    deadline = time.monotonic() + 10
+    while fn.host.environments()[0].state == "busy" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert fn() < 0.5, "a quarter of a processor, and what a period allows at its begin"
+
+
+def test_what_goes_on_after_the_answer_is_in_flight(provided):
+    with coldframe.Host(max_concurrency=1) as host:
+        fn = provided(
+            "request, headers, body = following()\nrespond(request, b'1')\ntime.sleep(1000)", host=host, timeout_s=60
+        )
+        assert fn() == 1
+        with pytest.raises(coldframe.ThrottledError):
+            fn()
+        assert [one.state for one in host.environments()] == ["busy"]

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use crate::defect;
 use crate::environment::{Cause, Environment, Event, Listening, Reply};
 use crate::error::{Error, Result};
 use crate::function::Function;
@@ -80,6 +81,11 @@ impl Ticket {
         if let Some(environment) = held.environment.upgrade() {
             environment.kill(Cause::Cancelled);
         }
+    }
+
+    /// Whether it was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).cancelled
     }
 
     /// Notes the environment; false if the invocation was cancelled already.
@@ -265,15 +271,22 @@ impl Core {
         if !environment.usable() {
             return;
         }
+        // It is at work, and nobody looks at the clock for it any more.
+        environment.settle_or_end();
         let (core, waiting) = (Arc::clone(self), Arc::clone(environment));
         self.finishing(environment, 1);
         let finish = move || {
-            if waiting.comes_to_rest(until) {
-                core.give_back(&waiting);
-            } else if waiting.usable() {
-                waiting.kill(Cause::Timeout);
-            }
+            let finished = defect::contain(|| {
+                if waiting.comes_to_rest(until) {
+                    core.give_back(&waiting);
+                } else if waiting.usable() {
+                    waiting.kill(Cause::Timeout);
+                }
+            });
             core.finishing(&waiting, -1);
+            if let Err(defect) = finished {
+                core.fail(&defect);
+            }
         };
         if std::thread::Builder::new().name("coldframe-finish".into()).spawn(finish).is_err() {
             self.finishing(environment, -1);

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
 
 use crate::phases::Phases;
 use crate::platform::{self, Metrics, Phase, Record, Status, Subject};
@@ -258,8 +260,19 @@ pub const TOO_LARGE: &str = "Function.ResponseSizeTooLarge";
 
 /// The type of an error JSON that the runtime wrote, if it is one of Lambda's.
 fn error_type(error: &[u8]) -> String {
-    let value: Option<Value> = serde_json::from_slice(error).ok();
-    platform::error_type(value.as_ref().and_then(|value| value["errorType"].as_str()).unwrap_or_default())
+    platform::error_type(&type_of(error))
+}
+
+/// The type in an error's JSON; empty if it has none. Nothing else of it is looked at, nor taken into memory: what is written
+/// in a few bytes may take a hundred times as many as values.
+pub fn type_of(error: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Typed<'a> {
+        #[serde(borrow, default, rename = "errorType")]
+        kind: Option<&'a RawValue>,
+    }
+    let kind = serde_json::from_slice::<Typed<'_>>(error).ok().and_then(|error| error.kind);
+    kind.and_then(|kind| serde_json::from_str(kind.get()).ok()).unwrap_or_default()
 }
 
 /// Whether an error JSON that the runtime wrote is of this kind. Its keys come in the runtime's order, so that a look at
@@ -382,7 +395,7 @@ mod tests {
     fn in_json_every_line_of_the_platform_is_a_record_with_its_time() {
         let logging = Logging { json: true, level: Level::Debug };
         let log = outcome(Verdict::Ok(b"12".to_vec()), vec![init(Phase::Init, None)], logging).log();
-        let records = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let records = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         let told = records.map(|line| format!("{} {}", line["type"], line["time"]).replace('"', ""));
         assert_eq!(
             told.collect::<Vec<_>>(),

@@ -3,7 +3,9 @@
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Request};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use serde_json::value::RawValue;
 
 use super::answer::{self, Answer};
 use super::body::{self, Body, Piece, Trouble, refuse};
@@ -239,18 +241,28 @@ fn truncated() -> News {
     }
 }
 
+/// What is passed on of an error with a cause.
+#[derive(Deserialize, Serialize)]
+struct Caused<'a> {
+    #[serde(borrow, rename = "errorMessage", skip_serializing_if = "Option::is_none")]
+    message: Option<&'a RawValue>,
+    #[serde(borrow, rename = "errorType", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow, rename = "stackTrace", skip_serializing_if = "Option::is_none")]
+    stack_trace: Option<&'a RawValue>,
+}
+
 /// An error without its cause, if it came with one.
 pub fn without_cause(news: News) -> News {
     let News::Error { error_type, content_type, body } = news else { return news };
     if content_type != WITH_CAUSE {
         return News::Error { error_type, content_type, body };
     }
-    let (content_type, body) = match serde_json::from_slice(&body) {
-        Ok(Value::Object(mut error)) => {
-            error.retain(|key, _| matches!(key.as_str(), "errorMessage" | "errorType" | "stackTrace"));
-            ("application/json", Value::Object(error).to_string())
-        }
-        _ => ("application/octet-stream", "\"Invalid error body\"".to_owned()),
+    // As text: what an environment writes into a few bytes may take a hundred times as many as values.
+    let error = serde_json::from_slice::<Caused<'_>>(&body).ok().and_then(|error| serde_json::to_string(&error).ok());
+    let (content_type, body) = match error {
+        Some(error) => ("application/json", error),
+        None => ("application/octet-stream", "\"Invalid error body\"".to_owned()),
     };
     News::Error { error_type, content_type: content_type.into(), body: body.into_bytes() }
 }

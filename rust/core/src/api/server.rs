@@ -17,7 +17,7 @@ use crate::defect;
 /// For how long the thread may take to end: it does nothing that lasts.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How many threads ask environments for connections (telemetry alone wants any), and how long one stays without work.
-const ASKING: usize = 2;
+const ASKING: usize = 32;
 const ASKING_FOR: Duration = Duration::from_secs(1);
 
 /// The server of one host. It has no thread until the first session.

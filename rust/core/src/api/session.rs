@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::state::State;
@@ -29,6 +29,8 @@ pub struct Shared {
     /// Readable while there is news.
     signal: OwnedFd,
     pub connector: Mutex<Option<Arc<Connector>>>,
+    /// Held by whoever asks it for a connection.
+    pub connecting: Arc<Semaphore>,
     /// What runs beside the requests, until the session is closed.
     tasks: Mutex<Option<JoinSet<()>>>,
     handle: Handle,
@@ -52,6 +54,7 @@ impl Session {
             changed: Notify::new(),
             signal: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             connector: Mutex::default(),
+            connecting: Arc::new(Semaphore::new(1)),
             tasks: Mutex::new(Some(JoinSet::new())),
             handle: handle.clone(),
         });

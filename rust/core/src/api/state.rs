@@ -13,6 +13,8 @@ use super::{Event, News, Platform, Shutdown, StreamError};
 
 /// How many bytes of a streamed answer wait for whoever called before no more is read.
 pub const HELD: usize = 1 << 20;
+/// What a chunk takes beside its bytes: they may be few.
+const EACH: usize = 128;
 
 /// The states of a runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -256,10 +258,10 @@ impl State {
         if !self.is_open(id) {
             return Some(false);
         }
-        if self.held > 0 && self.held + chunk.len() > HELD {
+        if self.held > 0 && self.held + chunk.len() + EACH > HELD {
             return None;
         }
-        self.held += chunk.len();
+        self.held += chunk.len() + EACH;
         self.news.push_back(News::Chunk(mem::take(chunk)));
         Some(true)
     }
@@ -274,7 +276,7 @@ impl State {
     pub fn pop(&mut self) -> Option<News> {
         let news = self.news.pop_front();
         if let Some(News::Chunk(chunk)) = &news {
-            self.held -= chunk.len();
+            self.held -= chunk.len() + EACH;
         }
         news
     }

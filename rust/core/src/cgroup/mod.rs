@@ -158,13 +158,17 @@ impl Groups {
         self.unified.as_deref().map_or(Ok(()), |path| own_procs(path, zygote))
     }
 
-    /// Lets every base do so, whichever host user it is: of the common ancestor everybody may write the file. It takes the same
-    /// of the target and of the way there, which is each one's own.
+    /// Lets every base do so, whichever host user it is: of the common ancestor everybody may write the file. Nobody else gets
+    /// to it: the folder is closed, and a birth in a cgroup goes by a descriptor. Whoever did could take processes out of theirs,
+    /// since nothing is asked of where they come from.
     pub fn admit_bases(&self) -> Result<()> {
         use std::os::unix::fs::PermissionsExt as _;
-        let Some(path) = self.unified.as_ref().map(|path| path.join("cgroup.procs")) else { return Ok(()) };
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o646))
-            .map_err(|e| Error::kernel("opening a cgroup", path.display().to_string(), e))
+        let Some(folder) = self.unified.as_ref() else { return Ok(()) };
+        for (path, mode) in [(folder.clone(), 0o700), (folder.join("cgroup.procs"), 0o646)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode))
+                .map_err(|e| Error::kernel("opening a cgroup", path.display().to_string(), e))?;
+        }
+        Ok(())
     }
 
     /// Memory that everything below uses now, in bytes; `None` without a memory controller.

@@ -50,7 +50,7 @@ impl Core {
             if let Some(place) = shared.try_lock() {
                 break place;
             }
-            if (need.interrupted)() {
+            if (need.interrupted)() || need.ticket.is_cancelled() {
                 return Err(Error::Cancelled);
             }
             std::thread::sleep(LOOK);

@@ -32,6 +32,8 @@ use crate::supervisor::Supervisor;
 use crate::trouble::{Trouble, Troubles};
 use crate::untold::Untold;
 
+/// For how long an invocation that finds no room waits for what has answered already, and goes on.
+const FINISHING: Duration = Duration::from_secs(1);
 /// How long the end of all that a host has may take.
 const CLOSING: Duration = Duration::from_secs(10);
 
@@ -80,6 +82,8 @@ pub struct Core {
 #[derive(Debug, Default)]
 struct Pool {
     in_flight: usize,
+    /// Environments whose answer was given and who are not done with its event, of all functions.
+    finishing: usize,
     /// Who waits for an invocation to end, or for the stock.
     waiting: usize,
     /// Environments that are being made.
@@ -162,13 +166,15 @@ impl Core {
         wait: bool,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Permit> {
-        let mut pool = self.lock();
+        let (mut pool, begun) = (self.lock(), Instant::now());
         loop {
             self.open()?;
             let reserved = function.spec.reserved_concurrency;
-            let of_function = pool.functions.get(&function.id).ok_or(Error::Closed("this function"))?.in_flight;
-            let full = if pool.in_flight >= self.options.max_concurrency {
-                Some(format!("{} invocations are in flight, which is max_concurrency", pool.in_flight))
+            let share = pool.functions.get(&function.id).ok_or(Error::Closed("this function"))?;
+            // What has answered and goes on is one that runs.
+            let (of_function, all) = (share.in_flight + share.finishing as u64, pool.in_flight + pool.finishing);
+            let full = if all >= self.options.max_concurrency {
+                Some(format!("{all} invocations are in flight, which is max_concurrency"))
             } else {
                 reserved.filter(|&most| of_function >= most).map(|most| {
                     format!(
@@ -178,7 +184,8 @@ impl Core {
                 })
             };
             let Some(why) = full else { break };
-            if !wait {
+            let soon = pool.finishing > 0 && begun.elapsed() < FINISHING;
+            if !wait && !soon {
                 return Err(Error::Throttled(format!("{why}; try again later, wait with map(), or raise the limit")));
             }
             drop(self.wait_for_room(pool));
@@ -221,6 +228,7 @@ impl Core {
     /// Notes that an environment is not done with an event whose answer was given, or is now.
     pub(crate) fn finishing(&self, environment: &Environment, change: isize) {
         let mut pool = self.lock();
+        pool.finishing = pool.finishing.saturating_add_signed(change);
         if let Some(share) = pool.functions.get_mut(&environment.function().id) {
             share.finishing = share.finishing.saturating_add_signed(change);
         }

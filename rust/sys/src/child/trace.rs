@@ -104,7 +104,12 @@ fn probe() -> Answer {
             let _ = sys::poll(&mut []);
         }
     }
-    ptrace(abi::PTRACE_SEIZE, pid as i32, 0, TRACED | abi::PTRACE_O_SUSPEND_SECCOMP)
+    // Where that is refused nobody else would end it.
+    let answer = ptrace(abi::PTRACE_SEIZE, pid as i32, 0, TRACED | abi::PTRACE_O_SUSPEND_SECCOMP);
+    if answer.is_err() {
+        let _ = sys::kill(pid as i32, abi::SIGKILL as u32);
+    }
+    answer
 }
 
 /// Starts the process that writes id maps: it runs programs, and answers each with a record.

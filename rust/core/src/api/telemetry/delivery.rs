@@ -67,7 +67,13 @@ pub async fn deliver(shared: Arc<Shared>, number: u64, subscription: Subscriptio
             Batch::Empty => wake.notified().await,
             Batch::At(due) => first(wake.notified(), sleep_until(due)).await,
             Batch::Full(records, bytes) => {
-                let sent = line.send(&shared, &records).await;
+                // Replaced or gone meanwhile, it has nobody to get to.
+                let gone = shared.wait(|state| queue(state).is_none().then_some(()));
+                let sent = first(async { Some(line.send(&shared, &records).await) }, async {
+                    gone.await;
+                    None
+                });
+                let Some(sent) = sent.await else { return };
                 let mut state = shared.lock();
                 let Some(at) = queue(&mut state) else { return };
                 state.telemetry.queues[at].sent();
@@ -178,8 +184,16 @@ async fn connect(shared: &Arc<Shared>, destination: &Destination) -> io::Result<
     let (Destination::Http { port, .. } | Destination::Tcp { port }) = *destination;
     let connector = shared.connector.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let connector = connector.ok_or_else(|| io::Error::other("nothing leads into the environment"))?;
+    // One at a time: an environment whose launcher stands still would else take the threads that ask for all others.
+    let Ok(turn) = Arc::clone(&shared.connecting).try_acquire_owned() else {
+        return Err(io::ErrorKind::WouldBlock.into());
+    };
     // It may wait for the far side, so it does not do so here.
-    let socket = tokio::task::spawn_blocking(move || connector(port)).await.map_err(io::Error::other)??;
+    let asked = move || {
+        let _turn = turn;
+        connector(port)
+    };
+    let socket = tokio::task::spawn_blocking(asked).await.map_err(io::Error::other)??;
     let stream = Plain::from(socket);
     stream.set_nonblocking(true)?;
     let stream = TcpStream::from_std(stream)?;

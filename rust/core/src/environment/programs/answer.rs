@@ -4,12 +4,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Instant, UNIX_EPOCH};
 
 use super::launcher::{RUNTIME, Word};
-use super::{Happening, Open, Programs, Wait, type_of};
+use super::{Happening, Open, Programs, Wait};
 use crate::api::{self, News, Shutdown};
 use crate::environment::{Cause, Environment, Event, Reply};
 use crate::error::Result;
 use crate::platform::{Metrics, Record, Status, error_type};
-use crate::report::TOO_LARGE;
+use crate::report::{TOO_LARGE, type_of};
 use crate::spec::MAX_PAYLOAD;
 use crate::wire::Kind;
 
@@ -135,6 +135,12 @@ impl Environment {
 
     /// Waits until the runtime and all extensions have asked for the next event; whether they have.
     fn becomes_idle(&self, programs: &Programs, until: Instant) -> bool {
+        // Heard of beside the answer, it is not heard of again.
+        if !programs.board.lives(RUNTIME) {
+            programs.failed.store(true, Ordering::Release);
+            self.kill(Cause::Retired);
+            return false;
+        }
         let wait = Wait { until, interrupted: &|| false };
         let reply = self.until(programs, &wait, &mut |happening| {
             Ok(match happening {

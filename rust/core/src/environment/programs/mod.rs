@@ -231,6 +231,7 @@ impl Environment {
         judge: &mut dyn FnMut(Happening) -> Result<Option<Reply>>,
     ) -> Result<Reply> {
         let begun = Instant::now();
+        let mut heard = begun;
         let _listening = programs.board.listen();
         loop {
             // Its end has begun, and there will be no answer.
@@ -276,7 +277,11 @@ impl Environment {
                 Err(rustix::io::Errno::INTR) => 0,
                 Err(e) => return Err(self.unheard(e.into())),
             };
-            if ready == 0 && (wait.interrupted)() {
+            // One that prints without end does not keep a signal from being heard.
+            if (ready == 0 || heard.elapsed() >= LOOK) && {
+                heard = Instant::now();
+                (wait.interrupted)()
+            } {
                 return Ok(Reply::Interrupted);
             }
             let hung_up = fds[2].revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
@@ -322,12 +327,6 @@ impl Programs {
     fn open(&self) -> MutexGuard<'_, Option<Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The type in an error's JSON; empty if it has none.
-fn type_of(error: &[u8]) -> String {
-    let error = serde_json::from_slice::<serde_json::Value>(error).unwrap_or_default();
-    error["errorType"].as_str().unwrap_or_default().to_owned()
 }
 
 fn name_of(launch: &Launch, id: u32) -> &str {

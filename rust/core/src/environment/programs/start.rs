@@ -7,12 +7,13 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::launcher::{RUNTIME, Word};
-use super::{Happening, Programs, Wait, type_of};
+use super::{Happening, Programs, Wait};
 use crate::api::{self, News};
 use crate::environment::{Environment, Reply};
 use crate::error::Result;
 use crate::launch::Launch;
 use crate::platform::{Initialization, Phase, Record, Status, error_type};
+use crate::report::type_of;
 use crate::wire::Kind;
 
 impl Environment {
