@@ -161,6 +161,10 @@ fn half_a_request_harms_nobody() {
 fn works_again(api: &Api) {
     let mut client = api.client();
     client.send(get(NEXT));
+    // What came before has been seen when these are answered: who has gone is not given the event.
+    for _ in 0..3 {
+        assert_eq!(api.client().ask(get("/2018-06-01/ping")).status, 200);
+    }
     api.session.invoke(super::event());
     assert_eq!(client.answer().status, 200);
     assert_eq!(client.ask(post(&response(ID), &[], "1")).status, 202);
@@ -204,9 +208,8 @@ fn connections_that_all_wait_are_not_more_than_may_be() {
         !answered
     });
     assert!(turned_away);
-    clients.truncate(1);
-    api.session.invoke(super::event());
-    assert_eq!(clients[0].answer().status, 200);
+    drop(clients);
+    works_again(&api);
 }
 
 #[test]
