@@ -9,7 +9,6 @@ use std::path::Path;
 
 use coldframe_sys::child::serve::ROOM;
 use coldframe_sys::program::{self, Step};
-
 use rustix::fs::{Dir, FileType, OFlags, fstat};
 
 use crate::error::{Error, Result};
@@ -23,6 +22,8 @@ use crate::variables::Names;
 pub const PORT: u16 = 9001;
 /// What stands for a port that is known only when there is an environment: as long as any that the kernel gives.
 const ANY: &str = "127.0.0.1:00000";
+/// The variable that tells it.
+const ADDRESS: &str = "AWS_LAMBDA_RUNTIME_API";
 /// The descriptor of a runtime's framed log.
 pub const LOG: i32 = 62;
 /// External extensions, and those that a runtime registers, together.
@@ -134,7 +135,7 @@ impl Launch {
         extension_env.retain(|name, _| !OF_RUNTIMES.contains(&name.as_str()));
         let address = if spec.network { ANY.to_owned() } else { format!("127.0.0.1:{PORT}") };
         for env in [&mut runtime_env, &mut extension_env] {
-            env.insert("AWS_LAMBDA_RUNTIME_API".into(), address.clone());
+            env.insert(ADDRESS.into(), address.clone());
         }
         let extension = |name: String| {
             let path = format!("/opt/extensions/{name}");
@@ -154,12 +155,17 @@ impl Launch {
 impl Program {
     /// How it is started in an environment whose API is served on this port.
     pub fn steps(&self, port: u16) -> Cow<'_, [u8]> {
-        let address = |at: &usize| self.steps[*at..].starts_with(ANY.as_bytes());
-        let Some(at) = Some(port).filter(|&port| port != PORT).and_then(|_| (0..self.steps.len()).find(address)) else {
+        if port == PORT {
             return Cow::Borrowed(&self.steps);
-        };
+        }
+        // The whole variable, with the end of the one before it: no other value can be taken for it.
+        let variable = format!("\0{ADDRESS}={ANY}\0");
         let mut steps = self.steps.clone();
-        steps[at..at + ANY.len()].copy_from_slice(format!("127.0.0.1:{port:05}").as_bytes());
+        if let Some(at) = steps.windows(variable.len()).position(|bytes| bytes == variable.as_bytes()) {
+            let port = format!("{port:05}");
+            let end = at + variable.len() - 1;
+            steps[end - port.len()..end].copy_from_slice(port.as_bytes());
+        }
         Cow::Owned(steps)
     }
 }
@@ -263,6 +269,19 @@ fn settings(spec: &Spec, names: &Names, interpreter: &Interpreter) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_is_written_where_it_is_looked_for_and_nowhere_else() {
+        let value = "AWS_LAMBDA_RUNTIME_API=127.0.0.1:00000";
+        let env = [("A", value), (ADDRESS, ANY), ("Z_AWS_LAMBDA_RUNTIME_API", ANY)];
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let program = program(String::new(), vec!["/x".into()], &env, &[], "/").expect("it is short");
+        let text = |port| String::from_utf8_lossy(&program.steps(port)).into_owned();
+        assert_eq!(text(PORT).matches("127.0.0.1:00000").count(), 3);
+        let changed = text(41_234);
+        assert!(changed.contains("\0AWS_LAMBDA_RUNTIME_API=127.0.0.1:41234\0"));
+        assert_eq!(changed.matches("127.0.0.1:00000").count(), 2);
+    }
 
     #[test]
     fn extensions_are_the_executable_files_at_the_top() {

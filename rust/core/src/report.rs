@@ -258,6 +258,12 @@ pub fn restore_timeout(limit: Duration) -> Vec<u8> {
 /// The type of the error of an answer that is too large.
 pub const TOO_LARGE: &str = "Function.ResponseSizeTooLarge";
 
+/// The error of an answer of more bytes than this.
+pub fn too_large(most: u64) -> Vec<u8> {
+    let message = format!("Response payload size exceeded maximum allowed payload size ({most} bytes).");
+    json!({"errorMessage": message, "errorType": TOO_LARGE}).to_string().into_bytes()
+}
+
 /// The type of an error JSON that the runtime wrote, if it is one of Lambda's.
 fn error_type(error: &[u8]) -> String {
     platform::error_type(&type_of(error))
@@ -317,6 +323,18 @@ pub fn ended(status: i32) -> String {
 mod tests {
     use super::*;
     use crate::platform::{Level, Logging, Runtime};
+
+    #[test]
+    fn an_error_is_not_taken_into_memory_to_learn_its_type() {
+        let many = r#"{"":0},"#.repeat(300_000);
+        let error = format!(r#"{{"errorMessage": [{many}0], "errorType": "Mine", "more": [{many}0]}}"#);
+        let (kind, bytes) = coldframe_sys::testing::metered::peak(|| type_of(error.as_bytes()));
+        assert_eq!(kind, "Mine");
+        assert!(bytes < 1 << 10, "{bytes} bytes");
+        for other in ["", "[]", "{}", r#"{"errorType": 1}"#, r#"{"errorType": "x""#] {
+            assert_eq!(type_of(other.as_bytes()), "");
+        }
+    }
 
     #[test]
     fn an_end_is_told_in_lambdas_words() {

@@ -7,14 +7,12 @@ use std::io;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use serde_json::json;
-
 use crate::environment::{Cause, Listening, Reply};
 use crate::error::{Error, Result};
 use crate::function::Function;
 use crate::invocation::{Answer, Call, Ticket};
 use crate::pool::{Core, Permit};
-use crate::report::{Outcome, TOO_LARGE, Verdict};
+use crate::report::{Outcome, Verdict, too_large};
 use crate::serving::Serving;
 use crate::spec::MAX_STREAM;
 use crate::wire::Kind;
@@ -117,7 +115,7 @@ impl Streaming {
                             return Ok(Some(chunk));
                         }
                         environment.kill(Cause::Retired);
-                        let reply = Reply::Answer(Kind::Error, too_large());
+                        let reply = Reply::Answer(Kind::Error, too_large(MAX_STREAM));
                         Ok(self.over(going.finish(&core, &self.ticket, Ok(reply))?))
                     }
                     reply => Ok(self.over(going.finish(&core, &self.ticket, reply)?)),
@@ -159,9 +157,4 @@ impl Drop for Streaming {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-fn too_large() -> Vec<u8> {
-    let message = format!("Response payload size exceeded maximum allowed payload size ({MAX_STREAM} bytes).");
-    json!({"errorMessage": message, "errorType": TOO_LARGE}).to_string().into_bytes()
 }

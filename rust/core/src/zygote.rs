@@ -132,38 +132,31 @@ impl Zygote {
         })
         .map_err(failed)?;
         drop((far_channel, far_control));
-        let zygote = Self {
-            control,
-            channel,
-            pidfd,
-            kept: Kept::Cgroup(cgroup),
-            birth,
-            stock: Stock::default(),
-            forks: AtomicU64::new(0),
-            owner: std::process::id(),
-            retired: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
-        };
-        zygote.wait(&steps, output)
+        Self::new([control, channel, pidfd], Kept::Cgroup(cgroup), birth).wait(&steps, output)
     }
 
     /// One that is an initialised function, which serves already.
     pub fn of_base(base: Base, birth: Birth) -> Result<Arc<Self>> {
-        let [control, channel, pidfd] = base.environment.descriptors()?;
-        rustix::net::sockopt::set_socket_timeout(&control, Timeout::Send, Some(Duration::from_secs(10)))
+        let descriptors = base.environment.descriptors()?;
+        rustix::net::sockopt::set_socket_timeout(&descriptors[0], Timeout::Send, Some(Duration::from_secs(10)))
             .map_err(|e| Error::kernel("starting", "a base", e))?;
-        Ok(Arc::new(Self {
+        Ok(Arc::new(Self::new(descriptors, Kept::Base(base), birth)))
+    }
+
+    /// By its control socket, its init's channel and that one's pidfd.
+    fn new([control, channel, pidfd]: [OwnedFd; 3], kept: Kept, birth: Birth) -> Self {
+        Self {
             control,
             channel,
             pidfd,
-            kept: Kept::Base(base),
+            kept,
             birth,
             stock: Stock::default(),
             forks: AtomicU64::new(0),
             owner: std::process::id(),
             retired: AtomicBool::new(false),
             ended: AtomicBool::new(false),
-        }))
+        }
     }
 
     /// The function that was initialised, if it is one.

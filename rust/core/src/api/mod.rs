@@ -148,15 +148,6 @@ pub struct StreamError {
     pub body: Vec<u8>,
 }
 
-/// In which phase an initialisation is tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Before the first event.
-    Init,
-    /// Again, inside the first invocation.
-    Invoke,
-}
-
 /// Why an environment ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {

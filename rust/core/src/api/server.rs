@@ -1,5 +1,6 @@
 //! The thread that serves all sessions of a host.
 
+use std::fmt;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -76,6 +77,12 @@ impl Server {
             running.stop.notify_one();
             let _ = running.gone.recv_timeout(PATIENCE);
         }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").finish_non_exhaustive()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The API of one environment, for whoever runs it.
 
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -13,7 +14,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::state::State;
-use super::{About, Event, Extension, News, Phase, Platform, Shutdown, Source, runtime};
+use super::{About, Event, Extension, News, Platform, Shutdown, Source, runtime};
 use crate::defect;
 
 /// Gives a socket that is connected with a port inside the environment, on its loopback device. It is called on a thread of
@@ -88,7 +89,7 @@ impl Session {
     }
 
     /// Processes are going to be started, from nothing: the external extensions of [`About::external`] first.
-    pub fn start_init(&self, _phase: Phase) {
+    pub fn start_init(&self) {
         self.shared.change(|state| state.start_init(&self.shared.about.external));
     }
 
@@ -155,6 +156,12 @@ impl Session {
     pub fn close(&self) {
         self.task.abort();
         *self.shared.tasks.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").finish_non_exhaustive()
     }
 }
 

@@ -424,7 +424,6 @@ impl<'a> Talk<'a> {
             outgoing: Outgoing::new(kind, token, body),
             incoming: Incoming::new(token, stale, most),
             sent,
-
             buffer: take_buffer(),
         }
     }

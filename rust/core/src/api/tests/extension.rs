@@ -2,7 +2,7 @@
 
 use super::client::{Client, get, post, with};
 use super::{Api, Event, ID, NEXT, News, event, event_next, forbidden, register, response};
-use crate::api::{Extension, Phase, Shutdown};
+use crate::api::{Extension, Shutdown};
 
 const REGISTER: &str = "/2020-01-01/extension/register";
 const INIT_ERROR: &str = "/2020-01-01/extension/init/error";
@@ -368,7 +368,7 @@ fn extensions_of_a_failed_initialisation_are_forgotten() {
     assert_eq!(api.news(), News::Registered);
     client.send(event_next(&old));
     register(&mut api.client(), "inner", "INVOKE");
-    api.session.start_init(Phase::Invoke);
+    api.session.start_init();
     // Whether it had begun to wait or not.
     assert_eq!(client.answer().status, 403);
     assert_eq!(api.session.registered(), []);

@@ -8,7 +8,6 @@ use http_body_util::BodyExt as _;
 
 use super::client::{Client, chunk, chunked, get, post, with};
 use super::{About, Api, ID, NEXT, News, response};
-use crate::api::Phase;
 use crate::api::answer::{self, Answer, Refusal};
 use crate::api::connection::CONNECTIONS;
 
@@ -122,7 +121,7 @@ fn fuzz_whatever_is_sent_the_session_goes_on() {
     ];
     let seeds = seeds.map(String::into_bytes);
     fuzz(&seeds, |bytes| {
-        api.session.start_init(Phase::Init);
+        api.session.start_init();
         let mut client = api.client();
         // Who asks for an event, and has sent more than that, is left waiting.
         client.wait_for(Duration::from_millis(50));
@@ -159,12 +158,16 @@ fn half_a_request_harms_nobody() {
 
 /// An invocation of a session whose runtime has been ready before.
 fn works_again(api: &Api) {
+    // Those who have gone may have to be seen to have gone before anybody else is let in, or is given the event.
+    let pings = || {
+        let mut client = api.client();
+        client.send(get("/2018-06-01/ping"));
+        client.try_answer().is_some_and(|answer| answer.status == 200)
+    };
+    assert!((0..1000).any(|_| (0..3).all(|_| pings())), "nobody is let in");
     let mut client = api.client();
     client.send(get(NEXT));
-    // What came before has been seen when these are answered: who has gone is not given the event.
-    for _ in 0..3 {
-        assert_eq!(api.client().ask(get("/2018-06-01/ping")).status, 200);
-    }
+    assert!((0..3).all(|_| pings()));
     api.session.invoke(super::event());
     assert_eq!(client.answer().status, 200);
     assert_eq!(client.ask(post(&response(ID), &[], "1")).status, 202);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 use super::client::{Client, get, post};
-use super::{About, Api, ID, NEXT, News, Phase, Server, event, response};
+use super::{About, Api, ID, NEXT, News, Server, event, response};
 
 const TURNS: usize = 5000;
 
@@ -142,7 +142,7 @@ fn what_an_idle_session_holds() {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
             let address = listener.local_addr().expect("its address");
             let session = server.serve(listener.into(), About::default()).expect("a session");
-            session.start_init(Phase::Init);
+            session.start_init();
             let mut stream = TcpStream::connect(address).expect("a connection");
             stream.write_all(next.as_bytes()).expect("written");
             wait(session.signal());

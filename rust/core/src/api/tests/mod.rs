@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{About, Event, News, Phase, Server, Session};
+use super::{About, Event, News, Server, Session};
 
 /// How long anything may take here.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -60,7 +60,7 @@ impl Api {
         let address = listener.local_addr().expect("its address");
         let server = Server::new();
         let session = server.serve(listener.into(), about).expect("a session");
-        session.start_init(Phase::Init);
+        session.start_init();
         Self { session, address, server }
     }
 

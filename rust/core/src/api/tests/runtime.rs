@@ -2,7 +2,6 @@
 
 use super::client::{Client, chunk, chunked, get, post, with};
 use super::{ACCEPTED, Api, Event, ID, NEXT, News, TOO_LARGE, done, error, event, forbidden, response};
-use crate::api::Phase;
 use crate::api::state::Runtime;
 
 const OTHER: &str = "00000000-e9f4-11e8-9739-2dfe598c3fcd";
@@ -281,7 +280,7 @@ fn an_initialisation_is_tried_again() {
     let mut client = api.client();
     assert_eq!(client.ask(post(INIT_ERROR, &[], "{}")).said(), ACCEPTED);
     assert_eq!(api.news(), News::InitError { error_type: "Runtime.Unknown".into(), body: "{}".into() });
-    api.session.start_init(Phase::Invoke);
+    api.session.start_init();
     assert_eq!(api.news(), News::Registered);
     let mut client = api.ready();
     api.session.invoke(event());
@@ -292,7 +291,7 @@ fn an_initialisation_is_tried_again() {
 fn who_waited_before_processes_were_started_anew_gets_nothing() {
     let api = Api::new(&[]);
     let mut old = api.ready();
-    api.session.start_init(Phase::Invoke);
+    api.session.start_init();
     let body = "State transition from Ready to Running failed for runtime. Error: Concurrent state modification";
     let (status, body) = forbidden("InvalidStateTransition", body);
     assert_eq!(old.answer().said(), (status, body.as_str()));

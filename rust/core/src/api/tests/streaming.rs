@@ -147,3 +147,28 @@ fn an_answer_without_a_length_streams_only_when_it_says_so() {
     client.send(chunked(&response(ID), "") + &chunk("a") + &chunk("b") + &chunk("") + "\r\n");
     assert_eq!(api.news(), News::Response { content_type: String::new(), body: "ab".into() });
 }
+
+#[test]
+fn pieces_of_a_byte_take_no_more_memory_than_large_ones() {
+    const PIECES: usize = 20_000;
+    let api = Api::new(&[]);
+    let mut client = streaming(&api);
+    let waiting = || api.session.shared().lock().news.len();
+    let pieces = chunk("a").repeat(PIECES);
+    let writer = std::thread::spawn(move || client.send(pieces) && client.send(chunk("") + "\r\n"));
+    let mut before = usize::MAX;
+    // No more of them come when the server has answered somebody else in between.
+    while before != waiting() {
+        before = waiting();
+        for _ in 0..3 {
+            assert_eq!(api.client().ask(get("/2018-06-01/ping")).status, 200);
+        }
+    }
+    assert!((1..=1 << 13).contains(&before), "{before} wait");
+    let mut all = 0;
+    while let News::Chunk(piece) = api.news() {
+        all += piece.len();
+    }
+    assert_eq!(all, PIECES);
+    assert!(writer.join().expect("the writer"));
+}

@@ -341,3 +341,38 @@ fn a_second_subscription_replaces_the_first() {
     assert_eq!(head[0], "post / http/1.1");
     assert_eq!(*inside.ports.lock().expect("the ports"), [9999]);
 }
+
+#[test]
+fn what_is_on_its_way_to_a_subscription_that_was_replaced_is_let_go() {
+    let api = Api::new(&[]);
+    let inside = Inside::new(&api, 0);
+    let (mut client, id) = subscribed(&api, &everything());
+    let mut silent = inside.accept();
+    // It reads and never answers.
+    request(&mut silent);
+    assert_eq!(client.ask(subscription(TELEMETRY, &id, &everything())).status, 200);
+    assert_eq!(silent.read(&mut [0; 1]).expect("an end"), 0);
+}
+
+#[test]
+fn an_environment_is_asked_for_one_connection_at_a_time() {
+    let api = Api::new(&[]);
+    let (asked, hear) = std::sync::mpsc::channel();
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    api.session.deliver(Box::new(move |_| {
+        let _ = asked.send(());
+        let _ = wait.lock().expect("it is ours").recv_timeout(SOON);
+        Err(io::ErrorKind::TimedOut.into())
+    }));
+    let mut clients: Vec<Client> = (0..5).map(|_| api.client()).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        let id = register(client, &format!("e{number}"), "INVOKE");
+        assert_eq!(client.ask(subscription(TELEMETRY, &id, &everything())).status, 200);
+    }
+    hear.recv_timeout(SOON).expect("somebody asks");
+    // All of them have something to deliver by now, and would have asked.
+    let patience = std::time::Duration::from_millis(300);
+    assert!(hear.recv_timeout(patience).is_err(), "another asks beside it");
+    drop(go);
+}

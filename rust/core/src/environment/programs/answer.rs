@@ -9,7 +9,7 @@ use crate::api::{self, News, Shutdown};
 use crate::environment::{Cause, Environment, Event, Reply};
 use crate::error::Result;
 use crate::platform::{Metrics, Record, Status, error_type};
-use crate::report::{TOO_LARGE, type_of};
+use crate::report::{too_large, type_of};
 use crate::spec::MAX_PAYLOAD;
 use crate::wire::Kind;
 
@@ -30,19 +30,18 @@ impl Environment {
         }
         programs.rests.store(false, Ordering::Release);
         let (request_id, deadline) = event.head();
-        let (arn, trace_id) = (self.function.names.arn.clone(), String::new());
-        programs.record(&Record::Start { request_id: request_id.clone(), arn, trace_id });
-        let begun = Instant::now();
-        *programs.open() = Some(Open { request_id: request_id.clone(), begun, status: Status::Success });
+        if programs.attended.load(Ordering::Acquire) {
+            let (arn, trace_id) = (self.function.names.arn.clone(), String::new());
+            programs.record(&Record::Start { request_id: request_id.clone(), arn, trace_id });
+            let begun = Instant::now();
+            *programs.open() = Some(Open { request_id: request_id.clone(), begun, status: Status::Success });
+        }
         programs.session.invoke(api::Event {
             request_id,
             deadline_ms: deadline.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64,
             arn: self.function.names.arn.clone(),
-            trace_id: String::new(),
             client_context: event.parts[1].to_vec(),
-            cognito_identity: String::new(),
             payload: event.parts[2].to_vec(),
-            content_type: String::new(),
             ..api::Event::default()
         });
         self.begin();
@@ -59,11 +58,11 @@ impl Environment {
     ) -> Result<Reply> {
         let mut gathered = Vec::new();
         let wait = Wait { until: backstop, interrupted };
-        let reply = self.until(programs, &wait, &mut |happening| {
+        let reply = self.until_reply(programs, &wait, &mut |happening| {
             Ok(Some(match happening {
                 Happening::News(News::Response { body, .. }) => Reply::Answer(Kind::Response, body),
                 Happening::News(News::Error { body, .. }) => Reply::Answer(Kind::Error, body),
-                Happening::News(News::TooLarge) => Reply::Answer(Kind::Error, too_large()),
+                Happening::News(News::TooLarge) => Reply::Answer(Kind::Error, too_large(MAX_PAYLOAD as u64)),
                 Happening::News(News::BadMode) => {
                     Reply::Failed("Runtime.InvalidResponseModeHeader".into(), "Invalid function response mode".into())
                 }
@@ -76,7 +75,7 @@ impl Environment {
                 }
                 Happening::News(News::Chunk(chunk)) => Reply::Chunk(chunk),
                 Happening::News(News::StreamEnd(None)) if gathered.len() > MAX_PAYLOAD => {
-                    Reply::Answer(Kind::Error, too_large())
+                    Reply::Answer(Kind::Error, too_large(MAX_PAYLOAD as u64))
                 }
                 Happening::News(News::StreamEnd(None)) => Reply::Answer(Kind::Response, std::mem::take(&mut gathered)),
                 Happening::News(News::StreamEnd(Some(error))) if error.body.is_empty() => {
@@ -95,6 +94,12 @@ impl Environment {
 
     /// Notes how the runtime has done with the open invocation, and tells of it.
     fn answered_by_programs(&self, programs: &Programs, reply: &Result<Reply>) {
+        if !matches!(reply, Ok(Reply::Answer(..) | Reply::Failed(..))) {
+            programs.session.expire();
+            programs.failed.store(true, Ordering::Release);
+        }
+        let mut open = programs.open();
+        let Some(open) = open.as_mut() else { return };
         let (status, produced_bytes) = match reply {
             Ok(Reply::Answer(Kind::Response, body)) => (Status::Success, body.len() as u64),
             Ok(Reply::Answer(_, body)) => (Status::Error(error_type(&type_of(body))), body.len() as u64),
@@ -102,17 +107,8 @@ impl Environment {
             _ if self.cause() == Cause::Timeout => (Status::Timeout, 0),
             _ => (Status::Failure("Runtime.ExitError".into()), 0),
         };
-        if !matches!(reply, Ok(Reply::Answer(..) | Reply::Failed(..))) {
-            programs.session.expire();
-            programs.failed.store(true, Ordering::Release);
-        }
-        let Some((request_id, duration)) = programs.open().as_mut().map(|open| {
-            open.status = status.clone();
-            (open.request_id.clone(), open.begun.elapsed())
-        }) else {
-            return;
-        };
-        let trace_id = String::new();
+        open.status = status.clone();
+        let (request_id, duration, trace_id) = (open.request_id.clone(), open.begun.elapsed(), String::new());
         programs.record(&Record::RuntimeDone { request_id, status, duration, produced_bytes, trace_id });
     }
 
@@ -150,12 +146,12 @@ impl Environment {
             })
         });
         match reply {
-            Ok(Reply::Unready) if !programs.failed.load(Ordering::Acquire) => {
+            Ok(Some(Reply::Unready)) if !programs.failed.load(Ordering::Acquire) => {
                 self.conclude(programs, None);
                 programs.idle.store(true, Ordering::Release);
             }
             // It goes on; whoever waits may ask again.
-            Ok(Reply::Interrupted) => {}
+            Ok(None) => {}
             _ => {
                 programs.failed.store(true, Ordering::Release);
                 self.kill(Cause::Retired);
@@ -167,9 +163,6 @@ impl Environment {
     /// Tells what the last invocation took, when it is over with all that belongs to it. `end`: why the environment ends.
     pub(super) fn conclude(&self, programs: &Programs, end: Option<Shutdown>) {
         let Some(Open { request_id, begun, status }) = programs.open().take() else { return };
-        if !programs.attended.load(Ordering::Acquire) {
-            return;
-        }
         let (duration, memory_mb) = (begun.elapsed(), self.function.spec.memory_mb);
         let metrics = Metrics {
             duration,
@@ -182,9 +175,4 @@ impl Environment {
         let status = if end == Some(Shutdown::Timeout) { Status::Timeout } else { status };
         programs.record(&Record::Report { request_id, status, metrics, trace_id: String::new() });
     }
-}
-
-fn too_large() -> Vec<u8> {
-    let message = format!("Response payload size exceeded maximum allowed payload size ({MAX_PAYLOAD} bytes).");
-    serde_json::json!({"errorMessage": message, "errorType": TOO_LARGE}).to_string().into_bytes()
 }

@@ -21,7 +21,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use self::board::Board;
 use self::launcher::Word;
 use self::output::Reading;
-use super::{Environment, Reply};
+use super::{Cause, Environment, Reply};
 use crate::api::{self, About, News, Server, Session};
 use crate::error::{Error, Result};
 use crate::function::Function;
@@ -222,27 +222,40 @@ impl Environment {
         Error::kernel("talking to", self.id.clone(), e)
     }
 
-    /// Waits for what `judge` has a reply for, keeping the output flowing meanwhile. Deadlines are the supervisor's: when one
-    /// passes, the environment ends.
-    fn until(
+    /// Waits for what `judge` has a reply for. Deadlines are the supervisor's: when one passes, the environment ends, and with it
+    /// this wait; it is ended here if that went wrong.
+    fn until_reply(
         &self,
         programs: &Programs,
         wait: &Wait<'_>,
         judge: &mut dyn FnMut(Happening) -> Result<Option<Reply>>,
     ) -> Result<Reply> {
+        Ok(self.until(programs, wait, judge)?.unwrap_or_else(|| {
+            self.kill(Cause::Timeout);
+            Reply::Ended(None)
+        }))
+    }
+
+    /// The same, and `None` when its time is up. Keeps the output flowing meanwhile.
+    fn until(
+        &self,
+        programs: &Programs,
+        wait: &Wait<'_>,
+        judge: &mut dyn FnMut(Happening) -> Result<Option<Reply>>,
+    ) -> Result<Option<Reply>> {
         let begun = Instant::now();
         let mut heard = begun;
         let _listening = programs.board.listen();
         loop {
             // Its end has begun, and there will be no answer.
             if programs.leaving.load(Ordering::Acquire) {
-                return Ok(Reply::Ended(None));
+                return Ok(Some(Reply::Ended(None)));
             }
             while let Some(news) = programs.session.news() {
                 if let Some(reply) = judge(Happening::News(news))? {
                     // What was printed before the answer belongs to it.
                     self.drain_programs(programs);
-                    return Ok(reply);
+                    return Ok(Some(reply));
                 }
             }
             // After the news: what the runtime said before it ended counts.
@@ -250,16 +263,16 @@ impl Environment {
                 if matches!(word, Word::Ended(..) | Word::Closed)
                     && let Some(reply) = self.last_news(programs, judge)?
                 {
-                    return Ok(reply);
+                    return Ok(Some(reply));
                 }
                 if let Some(reply) = judge(Happening::Word(word))? {
                     self.drain_programs(programs);
-                    return Ok(self.how_it_ended(reply));
+                    return Ok(Some(self.how_it_ended(reply)));
                 }
             }
             let now = Instant::now();
             if now >= wait.until {
-                return Ok(Reply::Interrupted);
+                return Ok(None);
             }
             let attended = programs.attended.load(Ordering::Acquire);
             let look = now + if attended { LOOK } else { (now - begun).max(LOOK) };
@@ -282,16 +295,16 @@ impl Environment {
                 heard = Instant::now();
                 (wait.interrupted)()
             } {
-                return Ok(Reply::Interrupted);
+                return Ok(Some(Reply::Interrupted));
             }
             let hung_up = fds[2].revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
             drop(fds);
             self.drain_programs(programs);
             if hung_up {
                 if let Some(reply) = self.last_news(programs, judge)? {
-                    return Ok(reply);
+                    return Ok(Some(reply));
                 }
-                return Ok(self.how_it_ended(judge(Happening::End)?.unwrap_or(Reply::Ended(None))));
+                return Ok(Some(self.how_it_ended(judge(Happening::End)?.unwrap_or(Reply::Ended(None)))));
             }
         }
     }
@@ -331,16 +344,4 @@ impl Programs {
 
 fn name_of(launch: &Launch, id: u32) -> &str {
     launch.extensions.get((id as usize).wrapping_sub(1)).map_or("", |extension| &extension.name)
-}
-
-impl std::fmt::Debug for Session {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Session")
-    }
-}
-
-impl std::fmt::Debug for Server {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Server")
-    }
 }

@@ -30,7 +30,7 @@ impl Environment {
         if let Some((kind, what)) = &launch.defect {
             return Ok(Reply::Failed((*kind).into(), what.clone()));
         }
-        programs.session.start_init(if phase == Phase::Init { api::Phase::Init } else { api::Phase::Invoke });
+        programs.session.start_init();
         let (initialization, begun) = (Initialization::OnDemand, Instant::now());
         programs.record(&Record::InitStart {
             initialization,
@@ -48,7 +48,7 @@ impl Environment {
         }
         self.prepare().or_else(|e| if self.has_hung_up() { Ok(()) } else { Err(e) })?;
         let wait = Wait { until: backstop, interrupted };
-        let reply = self.until(programs, &wait, &mut |happening| {
+        let reply = self.until_reply(programs, &wait, &mut |happening| {
             Ok(Some(match happening {
                 Happening::News(News::Registered) if !launch.extensions.is_empty() => {
                     self.start_runtime(programs, launch)?;
