@@ -221,3 +221,13 @@ def test_a_listener_outside_is_as_far_as_ever(restored):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert restored()(f"socket.create_connection(('127.0.0.1', {port}), 2)") == errno.ECONNREFUSED
+
+
+@pytest.mark.needs("cgroup.freeze")
+def test_nobody_else_gets_to_the_cgroup_that_its_copies_are_born_in(restored):
+    fn = restored()
+    fn("1")
+    (environment,) = fn.host.environments()
+    group = Path(environment.cgroups["unified"]).parent
+    assert group.stat().st_mode & 0o777 == 0o700
+    assert (group / "cgroup.procs").stat().st_mode & 0o022, "or bases could have no children there"

@@ -2,12 +2,16 @@
 
 import os
 import re
+import signal
 import socket
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from conftest import descendants, until
 from programs import ECHO, PYTHON, executable, program
 
 import coldframe
@@ -329,3 +333,24 @@ def test_what_goes_on_after_the_answer_is_in_flight(provided):
         with pytest.raises(coldframe.ThrottledError):
             fn()
         assert [one.state for one in host.environments()] == ["busy"]
+
+
+def test_ctrl_c_is_heard_while_a_program_prints(tmp_path):
+    executable(tmp_path / "bootstrap", program("following()\nwhile True:\n    print('x' * 1000, flush=True)"))
+    script = f"""
+import coldframe
+fn = coldframe.Function("any", {str(tmp_path)!r}, runtime="provided", timeout_s=50)
+print("ready", flush=True)
+try:
+    fn()
+except KeyboardInterrupt:
+    print("heard", flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        assert until(lambda: any("bootstrap" in what for what in descendants(process.pid).values()))
+        time.sleep(0.2)  # the call itself cannot be seen from outside
+        begun = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read() == "heard\n"
+        assert time.monotonic() - begun < 10
