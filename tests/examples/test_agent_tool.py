@@ -1,6 +1,7 @@
 """The example ``embedding/agent_tool``: the conversation, and calls of code that a model should not have written."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -144,3 +145,10 @@ def test_arguments_that_are_none_are_refused() -> None:
     calls = '{"code": 3}\n{}\nnot JSON\n{"code": "1", "files": []}\n{"code": "1"}\n'
     told = [json.loads(line) for line in run("--calls", calls=calls).splitlines()]
     assert ["error" in each for each in told] == [True, True, True, True, False]
+
+
+def test_the_readme_is_true() -> None:
+    (block,) = re.findall(
+        r"^```python\n(.*?)^```$", (EMBEDDING / "agent_tool" / "README.md").read_text("utf-8"), re.M | re.S
+    )
+    subprocess.run([sys.executable, "-c", block], cwd=EMBEDDING, timeout=30, check=True)
