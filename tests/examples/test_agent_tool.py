@@ -22,7 +22,7 @@ def run(*arguments: object, calls: str = "") -> str:
     return done.stdout
 
 
-def answers(folder: Path, *codes: str, options: tuple[object, ...] = ("--memory", 256, "--timeout", 1)) -> list[Any]:
+def answers(folder: Path, *codes: str, options: tuple[object, ...] = ("--memory", 512, "--timeout", 3)) -> list[Any]:
     """Have some code run, one after the other, in one conversation; its files are in `folder` afterwards."""
     calls = "".join(json.dumps({"code": code}) + "\n" for code in codes)
     lines = run("--calls", "--save", folder, *options, calls=calls).splitlines()
@@ -84,7 +84,7 @@ def test_what_no_file_should_be_stays_inside(tmp_path: Path) -> None:
         "for n in range(30): open(f'{n:02}', 'w').close()",
         FORGE.format(files=forged, left={}),
         FORGE.format(files="none", left={"a": [[]], "b": "x" * 1000}),
-        "import runner\nrunner.collect = lambda *_: ({str(n): 1 for n in range(100_000)},) * 2",
+        "import runner\nrunner.collect = lambda *_: ({str(n): 1 for n in range(20_000)},) * 2",
     )
     assert [each.partition(": ")[0] for each in told[0]["not kept"]] == ["'folder'", "'huge'", "'link'", "'socket'"]
     assert "PermissionError" in told[1]["error"]
@@ -122,10 +122,11 @@ def test_limits_are_told_in_the_models_words_and_the_next_call_is_well(tmp_path:
         "import socket\nsocket.create_connection(('192.0.2.1', 80), timeout=1)",
         "import runner\nrunner.collect = lambda *_: 1",
         "1 + 1",
+        options=("--memory", 512, "--timeout", 0.5),
     )
     assert told[0] == {
         "stdout": "begun\n",
-        "error": "TimeLimit: the code was stopped after 1 s; do less at a time.",
+        "error": "TimeLimit: the code was stopped after 0.5 s; do less at a time.",
     }
     assert told[1]["error"] == "Exit: the process ended before the code did (Runtime exited with error: exit status 3)."
     assert told[2]["error"].startswith("TimeLimit: ")
@@ -149,6 +150,6 @@ def test_arguments_that_are_none_are_refused() -> None:
 
 def test_the_readme_is_true() -> None:
     (block,) = re.findall(
-        r"^```python\n(.*?)^```$", (EMBEDDING / "agent_tool" / "README.md").read_text("utf-8"), re.M | re.S
+        r"^```python\n(.*?)^```$", (EMBEDDING / "agent_tool" / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
     )
     subprocess.run([sys.executable, "-c", block], cwd=EMBEDDING, timeout=30, check=True)

@@ -108,7 +108,7 @@ def test_hostile_plugins_are_switched_off_and_the_others_do_not_notice(tmp_path:
     ]
     off = dict(re.findall(r"^plug-in (\S+) is switched off: (.*)$", done.stderr, re.MULTILINE))
     assert off.keys() == HOSTILE.keys() | {"loops", "throws"}
-    assert off["loops"] == "it cannot be loaded: no answer within 3 s"
+    assert off["loops"] == "it cannot be loaded: no answer within 2 s"
     assert off["throws"] == "it cannot be loaded: ZeroDivisionError: division by zero"
     assert off["exits"].endswith("Runtime exited without providing a reason")
     assert off["odd"].endswith("labels must be a list of at most 5 short texts")

@@ -14,7 +14,7 @@ from .manifest import BadManifest, Manifest, read_manifest
 MOST_FAILURES = 3
 EVENT_S = 2.0
 """The longest that one event is held up by all plug-ins together, whatever they are doing."""
-LOAD_S = 3.0
+LOAD_S = 2.0
 log = logging.getLogger("plugin_host")
 
 
