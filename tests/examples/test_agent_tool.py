@@ -39,14 +39,14 @@ def test_the_conversation() -> None:
 
 
 def test_the_description_is_what_a_model_is_given() -> None:
-    description = json.loads(run("--describe"))
+    description = json.loads(run("--describe", "--memory", 64))
+    assert " 64 MB of memory and 2 s." in description["description"]
     assert description["name"] == "run_python"
     assert description["input_schema"]["required"] == ["code"]
 
 
 def test_output_value_error_and_files_come_back(tmp_path: Path) -> None:
     (tmp_path / "given.txt").write_text("given", encoding="utf-8")
-    (tmp_path / "out").mkdir()
     told = answers(
         tmp_path / "out",
         "print(open('given.txt').read())\nx = 6\nx * 7",

@@ -153,6 +153,8 @@ def test_what_cannot_be_a_batch_is_said_at_once(tmp_path: Path, code: Path) -> N
     assert (status, err) == (1, f"{tmp_path / 'a'} has the results of other events; name another folder\n")
     status, _, err = run(events, "--code", code, "--handler", "app.missing", "--out", tmp_path / "b")
     assert (status, "Runtime.HandlerNotFound" in err, "Traceback" in err) == (1, True, False)
+    status, _, err = run(events, "--code", code, "--memory", 1, "--out", tmp_path / "b")
+    assert (status, err) == (1, "memory_mb is 1; it must be from 32 to 10240 MiB\n")
     other.write_text('"well"\nnot JSON\n', encoding="utf-8")
     status, _, err = run(other, "--code", code, "--out", tmp_path / "c")
     assert (status, err.startswith(f"{other}, line 2: ")) == (1, True)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from .files import save
-from .tool import DESCRIPTION, PythonTool
+from .tool import PythonTool, describe
 from .workspace import Workspace
 
 HERE = Path(__file__).parent
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--save", type=Path, help="folder for the files that come out")
     options = parser.parse_args()
     if options.describe:
-        print(json.dumps(DESCRIPTION, indent=2))
+        print(json.dumps(describe(options.memory, options.timeout), indent=2))
         return
     with PythonTool(memory_mb=options.memory, timeout_s=options.timeout) as tool:
         if options.calls:

@@ -62,6 +62,7 @@ def decode(text: object) -> bytes | None:
 
 def save(files: Mapping[str, bytes], folder: Path) -> None:
     """Write files to a folder, and never through a link that lies there."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(folder / name, flags, 0o644), "wb") as file:

@@ -9,27 +9,20 @@ import coldframe
 
 from .files import MAX_BYTES, MAX_FILES, pack, unpack
 
-MEMORY_MB = 1024
-TIMEOUT_S = 10.0
 LONGEST_TEXT = 10_000
 
-DESCRIPTION: dict[str, Any] = {
-    "name": "run_python",
-    "description": (
+
+def describe(memory_mb: int, timeout_s: float) -> dict[str, Any]:
+    """Return what a model is given: the tool's name, what it does within which limits, and its arguments."""
+    text = (
         "Run Python code and return what it printed, the value of its last expression, and the files it wrote. "
-        "It runs in an empty process each time: variables and imports are gone afterwards, files in the working "
-        f"directory are there again in the next call, at most {MAX_FILES} with {MAX_BYTES} bytes together, without "
-        f"folders. There is the standard library, no network, {MEMORY_MB} MB of memory and {TIMEOUT_S:g} seconds."
-    ),
-    "input_schema": {
-        "type": "object",
-        "properties": {
-            "code": {"type": "string", "description": "The code. End it with an expression to see its value."}
-        },
-        "required": ["code"],
-        "additionalProperties": False,
-    },
-}
+        "It runs in an empty process each time: variables and imports are gone afterwards; files in the working "
+        f"directory are there again in the next call, at most {MAX_FILES} with {MAX_BYTES} bytes together, and no "
+        f"folders. There is the standard library, no network, {memory_mb} MB of memory and {timeout_s:g} s."
+    )
+    code = {"type": "string", "description": "The code. End it with an expression to see its value."}
+    schema = {"type": "object", "properties": {"code": code}, "required": ["code"], "additionalProperties": False}
+    return {"name": "run_python", "description": text, "input_schema": schema}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +46,8 @@ class Result:
 class PythonTool:
     """Runs generated code, every time in a fresh environment. Close it, or use it in a `with` statement."""
 
-    def __init__(self, *, memory_mb: int = MEMORY_MB, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, *, memory_mb: int = 1024, timeout_s: float = 10.0) -> None:
+        self.description = describe(memory_mb, timeout_s)
         self._limits = f"{memory_mb} MB of memory", f"{timeout_s:g} s"
         self._function = coldframe.Function(
             "runner.handler",

@@ -29,6 +29,8 @@ def main() -> int:
         except KeyboardInterrupt:
             print(f"stopped after {len(journal.done)} of {events.count} events; the same command goes on from there")
             return 130
+        except coldframe.ColdframeError as error:  # a limit that cannot be, or a host that cannot
+            raise SystemExit(str(error)) from None
         print(f"{events.count} events, {journal.failed} failed; results in {options.out / 'results.jsonl'}")
         return 1 if journal.failed else 0
 
@@ -66,7 +68,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--side-by-side", type=int, help="events at a time; as many as the processors are enough for")
     options = parser.parse_args()
     if options.side_by_side is None:  # each has the share of a processor that its memory gives
-        options.side_by_side = math.ceil(len(os.sched_getaffinity(0)) * ONE_PROCESSOR_MB / options.memory)
+        options.side_by_side = math.ceil(len(os.sched_getaffinity(0)) * ONE_PROCESSOR_MB / max(options.memory, 32))
     return options
 
 

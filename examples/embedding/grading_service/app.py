@@ -54,7 +54,9 @@ class Service:
             await asyncio.to_thread(self.grader.close)
 
     async def health(self, _request: Request) -> Response:
-        return JSONResponse({"submissions": self.grader.taken, "places": self.grader.places})
+        grader = self.grader
+        state = {"submissions": grader.taken, "places": grader.places, "environments": grader.environments}
+        return JSONResponse(state)
 
     async def list_problems(self, _request: Request) -> Response:
         return JSONResponse({name: problem.describe() for name, problem in self.problems.items()})

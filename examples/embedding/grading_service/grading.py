@@ -52,6 +52,11 @@ class Grader:
             run = await function.ainvoke({"paths": [str(path.resolve()) for path in paths]})
         return list(run.unwrap())
 
+    @property
+    def environments(self) -> int:
+        """How many environments are alive: none, when no submission is being graded."""
+        return len(self._host.environments())
+
     def close(self) -> None:
         """End whatever runs."""
         self._host.close()
