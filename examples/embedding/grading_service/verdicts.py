@@ -39,8 +39,7 @@ def judge(run: coldframe.Invocation, case: Case) -> Result:
     wall_ms, cpu_ms = round(run.report.duration_ms, 1), round(run.report.cpu_ms, 1)
     result = Result(verdict(run, case.expected), wall_ms, cpu_ms, run.report.max_memory_mb)
     if case.shown:  # of the other cases not even an error message: it says whatever the submission likes
-        error = "".join(run.error.stack_trace) + str(run.error) if run.error else None
-        return replace(result, error=error and error[-LONGEST_TEXT:], output=printed(run)[-LONGEST_TEXT:])
+        return replace(result, error=explain(run.error), output=printed(run)[-LONGEST_TEXT:])
     return result
 
 
@@ -59,6 +58,13 @@ def verdict(run: coldframe.Invocation, expected: object) -> Verdict:
             return Verdict.OUTPUT_LIMIT
         case _:
             return Verdict.RUNTIME_ERROR
+
+
+def explain(error: coldframe.InvocationError | None) -> str | None:
+    """Return what its author may see of an error, without the advice that is meant for whoever runs this service."""
+    if error is None:
+        return None
+    return ("".join(error.stack_trace) + f"{error.error_type}: {error.error_message}")[-LONGEST_TEXT:]
 
 
 def printed(run: coldframe.Invocation) -> str:
