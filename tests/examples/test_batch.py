@@ -100,7 +100,7 @@ def test_a_thousand_events(tmp_path: Path) -> None:
 
 def test_hostile_events_fail_alone(tmp_path: Path, code: Path) -> None:
     events = ["loops", "exits", "large", "nests", "forks", "spoils", "after", "well"]
-    options = ("--code", code, "--timeout", 0.5, "--memory", 512, "--side-by-side", 1, "--out", tmp_path / "results")
+    options = ("--code", code, "--timeout", 0.5, "--memory", 1769, "--side-by-side", 1, "--out", tmp_path / "results")
     status, _, _ = run(write(tmp_path / "events.jsonl", events), *options)
     done = results(tmp_path / "results")
     errors = [done[number].get("error", "").partition(":")[0] for number in range(1, 6)]
