@@ -54,6 +54,9 @@ check: $(VENV)/built
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	PYTHONPATH=python $(BIN)/pyright --pythonpath $(BIN)/python --verifytypes coldframe --ignoreexternal >target/types.log || \
+		{ cat target/types.log; exit 1; }
 	$(BIN)/python -m mypy.stubtest coldframe._core --ignore-disjoint-bases
 
 # What `make test` tries for a moment, for FUZZ_S seconds each and with a chance of its own: whatever reads bytes of others
