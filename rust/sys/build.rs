@@ -12,6 +12,14 @@ fn main() {
     println!("cargo::rerun-if-changed=child");
     println!("cargo::rerun-if-changed=build.rs");
     let target = env::var("TARGET").expect("cargo sets TARGET");
+    if !["x86_64", "aarch64"].iter().any(|architecture| target.starts_with(&format!("{architecture}-unknown-linux-"))) {
+        // Before any compiler error about what other systems lack: whoever installs from source reads the last lines.
+        println!(
+            "cargo::error=coldframe isolates handlers with features of the Linux kernel, on x86-64 and arm64; it cannot \
+             be built for {target}. Install it on Linux, in a virtual machine if need be"
+        );
+        return;
+    }
     build("init", &["--crate-type=bin", "-Crelocation-model=static", "-Clink-arg=-static"], &target);
     build("serve", &["--crate-type=cdylib"], &target);
     build(
@@ -21,7 +29,8 @@ fn main() {
             "-Crelocation-model=pic",
             "-Clink-arg=-static",
             "-Clink-arg=-no-pie",
-            "-Clink-arg=-Wl,-Tchild/graft.ld",
+            "-Clink-arg=-T",
+            "-Clink-arg=child/graft.ld",
         ],
         &target,
     );
