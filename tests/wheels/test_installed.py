@@ -40,10 +40,11 @@ def wheel():
 
 
 @pytest.fixture(scope="module", params=CHOSEN)
-def programs(request, wheel, tmp_path_factory):
+def programs(request, wheel):
     """Return the `bin` of a virtual environment that has the wheel, and nothing else."""
-    place = tmp_path_factory.mktemp(f"python{request.param}-") / "venv"
-    run(interpreters()[request.param], "-m", "venv", place)
+    # Not below /tmp, which tests of what functions find in theirs would see.
+    place = ROOT / "target" / "wheels-on" / f"python{request.param}"
+    run(interpreters()[request.param], "-m", "venv", "--clear", place)
     run(place / "bin" / "pip", "install", "--quiet", "--no-index", "--disable-pip-version-check", wheel)
     yield place / "bin"
     shutil.rmtree(place)
@@ -77,10 +78,8 @@ def test_the_commands_work(programs, hello):
 @pytest.mark.timeout(300)
 def test_the_tests_pass(programs):
     run(programs / "pip", "install", "--quiet", "--disable-pip-version-check", *TOOLS, timeout=120)
-    told = ""
     for tests in SUBSET:
-        told += run(programs / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", tests, cwd=ROOT, timeout=200)
-    print(told)
+        print(run(programs / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", tests, cwd=ROOT, timeout=200))
 
 
 def test_nothing_stays_where_it_was_installed(programs):
