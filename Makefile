@@ -68,7 +68,7 @@ target/wheels/.built: $(VENV)/installed $(RUST) $(shell find python -name '*.py'
 	if command -v rustup; then rustup target add $(MACHINES:%=%-unknown-linux-gnu); fi
 	rm -rf target/wheels target/source
 	mkdir -p target/source
-	$(BIN)/maturin sdist --quiet --out target/wheels
+	$(BIN)/maturin sdist --out target/wheels
 	tar xzf target/wheels/*.tar.gz -C target/source --strip-components 1
 	for machine in $(MACHINES); do \
 		(cd target/source && PATH=$(abspath $(BIN)):$$PATH CARGO_TARGET_DIR=$(abspath target) maturin build --release --quiet \

@@ -19,9 +19,7 @@ TOOLS = ("pytest>=8", "pytest-asyncio>=0.24", "pytest-timeout>=2.3", "psutil>=6"
 SUBSET = (
     "tests/docs/test_readme.py::test_what_is_shown_works[README.md]",
     "tests/unit/test_surface_api.py",
-    "tests/unit/test_surface_pytest.py",
     "tests/lambda/test_interpreters.py",
-    "tests/lambda/test_stream.py",
     "tests/escape/test_snapstart.py",
 )
 """Every process of the core is in it: inits, zygotes with other interpreters, tracers."""
