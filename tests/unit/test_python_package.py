@@ -130,3 +130,9 @@ def test_the_fixture_closes_what_it_made(coldframe, fake, code):
 
 def test_the_package_says_that_it_is_typed():
     assert (Path(package.__file__).parent / "py.typed").exists()
+
+
+def test_every_extra_is_in_the_page_about_installing():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    page = (ROOT / "docs" / "how-to" / "install.md").read_text()
+    assert re.findall(r"^\| `coldframe\[(\w+)\]` \|", page, re.MULTILINE) == list(extras)

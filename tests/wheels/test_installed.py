@@ -20,9 +20,10 @@ SUBSET = (
     "tests/docs/test_readme.py::test_what_is_shown_works[README.md]",
     "tests/unit/test_surface_api.py",
     "tests/lambda/test_interpreters.py",
+    "tests/crash/test_defects.py",
     "tests/escape/test_snapstart.py",
 )
-"""Every process of the core is in it: inits, zygotes with other interpreters, tracers."""
+"""In these are all processes of the core (inits, zygotes of other interpreters, tracers), and a panic that unwinds."""
 
 
 def run(*command, cwd=None, timeout=60):
