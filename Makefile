@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
 
 .PHONY: demo test test-rust test-python test-user test-legacy test-vm test-vm-short test-runtimes check check-arm64 \
-	test-arm64 fuzz bench soak peers clean
+	test-arm64 wheels test-wheels test-wheel fuzz bench soak peers clean
 
 demo: $(VENV)/built
 	$(BIN)/python examples/demo.py
@@ -54,7 +54,36 @@ check: $(VENV)/built
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	PYTHONPATH=python $(BIN)/pyright --pythonpath $(BIN)/python --verifytypes coldframe --ignoreexternal >target/types.log || \
+		{ cat target/types.log; exit 1; }
 	$(BIN)/python -m mypy.stubtest coldframe._core --ignore-disjoint-bases
+
+# What is released: the source distribution and, built from that, so that it is known to be whole, a wheel for each of MACHINES.
+# Zig is the linker, for either machine on either, against a glibc old enough for every distribution.
+MACHINES ?= x86_64 aarch64
+wheels: target/wheels/.built
+target/wheels/.built: $(VENV)/installed $(RUST) $(shell find python -name '*.py' -o -name '*.pyi') README.md LICENSE
+	$(BIN)/python -m pip install --quiet --group wheels
+	if command -v rustup; then rustup target add $(MACHINES:%=%-unknown-linux-gnu); fi
+	rm -rf target/wheels target/source
+	mkdir -p target/source
+	$(BIN)/maturin sdist --out target/wheels
+	tar xzf target/wheels/*.tar.gz -C target/source --strip-components 1
+	for machine in $(MACHINES); do \
+		(cd target/source && PATH=$(abspath $(BIN)):$$PATH CARGO_TARGET_DIR=$(abspath target) maturin build --release --quiet \
+			--zig --compatibility manylinux_2_17 --target $$machine-unknown-linux-gnu --out $(abspath target/wheels)) || exit 1; \
+	done
+	touch $@
+
+# They are opened, and the one for this machine is tried on each CPython that is here; or the build of this tree on one.
+test-wheels: $(VENV)/built target/wheels/.built
+	COLDFRAME_WHEELS=target/wheels $(BIN)/python -m pytest -q tests/wheels
+
+test-wheel: $(VENV)/built
+	rm -rf target/wheel
+	PATH=$(abspath $(BIN)):$$PATH maturin build --release --locked --quiet --out target/wheel
+	COLDFRAME_WHEELS=target/wheel COLDFRAME_WHEELS_ON=newest $(BIN)/python -m pytest -q tests/wheels/test_installed.py
 
 # What `make test` tries for a moment, for FUZZ_S seconds each and with a chance of its own: whatever reads bytes of others
 # is fed with mutated ones, and options, events and archives are whatever hypothesis thinks of.
