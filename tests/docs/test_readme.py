@@ -15,8 +15,12 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), ROOT / "examples" / "README.md"]
-WITH_CODE = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "examples").rglob("*.md")),
+]
+WITH_CODE = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 STRICT = ("kernel", "namespaces", "seccomp", "landlock", "cgroup.cpu", "cgroup.memory", "cgroup.pids", "cgroup.freeze")
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
