@@ -1,0 +1,34 @@
+"""The documents are a site: it builds without a warning, and every page has its place in it."""
+
+import subprocess
+import sys
+
+import pytest
+from documents import ROOT
+
+
+@pytest.mark.timeout(120)
+def test_it_builds(tmp_path):
+    pytest.importorskip("sphinx", reason="the site's tools are not installed: `make docs`")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "sphinx",
+            "-q",
+            "-W",
+            "--keep-going",
+            "-c",
+            "docs",
+            "-d",
+            tmp_path / "trees",
+            ".",
+            tmp_path,
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "docs" / "index.html").exists()
