@@ -106,7 +106,11 @@ class Reader:
 
     def run(self, line):
         """Run a line of shell with the programs of this interpreter; return what it printed, errors among it."""
-        surroundings = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "120"}
+        surroundings = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "COLUMNS": "100",
+            "PYTHONWARNINGS": "ignore:The configuration option",  # pytest-asyncio wants one that readers do not need
+        }
         done = subprocess.run(
             ["bash", "-c", line],
             stdout=subprocess.PIPE,
