@@ -34,6 +34,7 @@ nitpick_ignore_regex = [("py:.*", r"(?!coldframe).*")]  # names of others are te
 html_theme = "furo"
 html_title = "coldframe"
 html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_extra_path = ["_extra"]  # an index.html, which leads to root_doc
 html_copy_source = False
 html_show_sphinx = False

@@ -1,5 +1,6 @@
-"""The documents are a site: it builds without a warning, and every page has its place in it."""
+"""The documents are a site: it builds without a warning, and its pictures are what their script draws."""
 
+import runpy
 import subprocess
 import sys
 
@@ -32,3 +33,9 @@ def test_it_builds(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "docs" / "index.html").exists()
+
+
+@pytest.mark.parametrize("name", ["life", "states"])
+def test_pictures_are_as_they_are_drawn(name):
+    drawn = runpy.run_path(str(ROOT / "docs/pictures/draw.py"))[name]()
+    assert ROOT.joinpath("docs/pictures", drawn.name).read_text(encoding="utf-8") == drawn.svg()
