@@ -28,8 +28,10 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_class_signature = "separated"
+default_role = "py:obj"  # what stands in backticks in a docstring: a link where there is something to link to
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!coldframe).*")]  # names of others are text: nothing is fetched to find them
+# Names of others, and private ones, are text: nothing is fetched to find them.
+nitpick_ignore_regex = [("py:.*", r"(?!coldframe\b).*"), ("py:.*", r"coldframe\._.*")]
 
 html_theme = "furo"
 html_title = "coldframe"
