@@ -17,7 +17,7 @@ author = "coldframe's authors"
 project_copyright = author
 version = release = re.search(r'^version = "(.*)"$', (HERE.parent / "pyproject.toml").read_text(), re.MULTILINE)[1]
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "command_line"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "command_line", "docstrings"]
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**.md", "examples/**.md"]
 exclude_patterns = [".*", "target", "rust", "python", "tests", "benches", "docs/_*"]
@@ -28,7 +28,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_class_signature = "separated"
-default_role = "py:obj"  # what stands in backticks in a docstring: a link where there is something to link to
+default_role = "backticks"
 nitpicky = True
 # Names of others, and private ones, are text: nothing is fetched to find them.
 nitpick_ignore_regex = [("py:.*", r"(?!coldframe\b).*"), ("py:.*", r"coldframe\._.*")]
