@@ -6,8 +6,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: demo test test-rust test-python test-user test-legacy test-vm test-vm-short test-runtimes check check-arm64 \
-	test-arm64 wheels test-wheels test-wheel fuzz bench soak peers clean
+.PHONY: demo test test-rust test-python test-user test-legacy test-vm test-vm-short test-runtimes check docs \
+	check-arm64 test-arm64 wheels test-wheels test-wheel fuzz bench soak peers clean
 
 demo: $(VENV)/built
 	$(BIN)/python examples/demo.py
@@ -85,6 +85,11 @@ test-wheel: $(VENV)/built
 	PATH=$(abspath $(BIN)):$$PATH maturin build --release --locked --quiet --out target/wheel
 	COLDFRAME_WHEELS=target/wheel COLDFRAME_WHEELS_ON=newest $(BIN)/python -m pytest -q tests/wheels/test_installed.py
 
+# The documents as a site in target/docs, which anything that serves files can show. What is doubtful is an error.
+docs: $(VENV)/docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs -d target/doctrees . target/docs
+	@echo "target/docs/index.html"
+
 # What `make test` tries for a moment, for FUZZ_S seconds each and with a chance of its own: whatever reads bytes of others
 # is fed with mutated ones, and options, events and archives are whatever hypothesis thinks of.
 FUZZ_S ?= 60
@@ -131,6 +136,10 @@ $(VENV)/installed: pyproject.toml
 
 $(VENV)/vm: $(VENV)/built
 	$(BIN)/python -m pip install --quiet --group vm
+	touch $@
+
+$(VENV)/docs: $(VENV)/built
+	$(BIN)/python -m pip install --quiet --group docs
 	touch $@
 
 # The release build: a debug build warns when it is imported, and its numbers mean nothing.
