@@ -266,6 +266,9 @@ class Host:
     @property
     def parked(self) -> int:
         """How many environments wait for a function."""
+    @property
+    def max_memory_mb(self) -> int:
+        """What all environments together may hold, in MiB."""
     def wait_for_stock(self, within_s: float) -> bool:
         """Wait until what recent demand asks for is made ahead; False if that takes longer than `within_s` seconds."""
     def park_at_most(self, most: int | None, seats: int | None = None) -> None:
