@@ -257,6 +257,7 @@ class Host:
         max_zip_mb: int,
         max_image_mb: int,
         runtime_dir: str,
+        least_vcpus: float = 0.0,
     ) -> Function:
         """Check the description, read the code and the layers, and make a function."""
     def prewarm(self, function: Function, n: int) -> None:

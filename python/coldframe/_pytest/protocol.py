@@ -8,7 +8,7 @@ import re
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import pytest
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from coldframe import Invocation
+    from coldframe._options import FunctionOptions
 
 _STAGE = Path(__file__).with_name("stage") / "coldframe_tests.py"
 _HANDLER = "coldframe_tests.run"
@@ -30,7 +31,8 @@ _ADVICE: dict[type, str] = {
     InvocationTimeout: "raise timeout_s of the marker, or --coldframe-timeout, if it needs longer",
     OutOfMemoryError: "raise memory_mb of the marker, or --coldframe-memory, if it needs more",
 }
-_OF_PYTEST = re.compile(r'  File "[^"]*/(?:_pytest|pluggy|runtime|task)/')
+_OF_PYTEST = re.compile(r'  File "(?:[^"]*/(?:_pytest|pluggy|runtime|task)/|<string>)')
+_REQUEST = re.compile(r"RequestId: \S+ Error: ")
 
 
 def run(item: pytest.Item, nextitem: pytest.Item | None, defaults: Mapping[str, object]) -> bool:
@@ -99,7 +101,8 @@ class Runner:
         """Return the reports that an environment gave, or those that say why it gave none."""
         if invocation.error is not None:
             advice = _ADVICE.get(type(invocation.error))
-            said = failures.harmless(f"{invocation.error.error_type}: {invocation.error.error_message}"[:1000])
+            message = _REQUEST.sub("", invocation.error.error_message[:1000], 1)
+            said = failures.harmless(f"{invocation.error.error_type}: {message}")
             headline = f"{said}; {advice}" if advice else said
             return _ended(reader, headline, self._epitaph(invocation, headline))
         try:
@@ -151,7 +154,7 @@ class Runner:
             "preload": sorted({*self._preload, *options.get("preload", ())}),
             "host": hosts.shared(self._config),
         }
-        return Function(_HANDLER, _STAGE, **given)
+        return _TestFunction(_HANDLER, _STAGE, **given)
 
     def _let_go(self) -> None:
         """Close the function that was kept."""
@@ -168,6 +171,18 @@ class Runner:
         """Return how an environment ended: verdict, REPORT line, and the end of its log."""
         lines = [line for line in self._output(invocation) if not _OF_PYTEST.match(line)]
         return failures.describe(invocation, headline, lines) + "\n"
+
+
+class _TestFunction(Function):
+    """A function that runs a test: on one processor at least, whatever its memory, or tests would take longer inside."""
+
+    _lazy = True
+
+    def __init__(self, handler: str, code: Path, **options: Unpack[FunctionOptions]) -> None:
+        """Make the function, and read its code."""
+        super().__init__(handler, code, **options)
+        self._spec["least_vcpus"] = 1.0
+        self._live()
 
 
 def _ended(reader: Reader, headline: str, text: str) -> list[pytest.TestReport]:

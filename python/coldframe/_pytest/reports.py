@@ -96,7 +96,7 @@ class Reader:
         if outcome == "passed":
             data["longrepr"] = None
         if "_subtest.context" in told:
-            data["$report_type"] = "SubtestReport"
+            data["_report_type"] = "SubTestReport"
             data["_subtest.context"] = _subtest(told["_subtest.context"])
         return self._made(data)
 
@@ -104,7 +104,7 @@ class Reader:
         """Return what pytest makes of data that was checked."""
         config = self._item.config
         complete = {
-            "$report_type": "TestReport",
+            **({} if "_report_type" in data else {"$report_type": "TestReport"}),
             "nodeid": self._item.nodeid,
             "location": self._item.location,
             "keywords": dict.fromkeys(self._item.keywords, 1),

@@ -10,8 +10,10 @@ import faulthandler
 import gc
 import importlib
 import json
+import logging
 import math
 import os
+import re
 import signal
 import sys
 import traceback
@@ -39,6 +41,7 @@ from _pytest.main import Session
 MOST_TEXT = 256 << 10
 MOST_WARNINGS = 50
 MOST_BYTES = 5 << 20
+OF_PYTEST = re.compile("/_pytest/|/pluggy/|^<frozen ")
 SHARE = 0.1  # of the time that a test has, before the end of which it has to say where it stands
 NO_DEBUGGER = "breakpoint(): a debugger cannot go into an environment; take the marker coldframe off to use one"
 
@@ -97,13 +100,31 @@ class Reporter:
         return (yield)
 
 
+class Workers:
+    """What tests ask of pytest-xdist."""
+
+    @pytest.fixture(scope="session")
+    def worker_id(self) -> str:
+        """Return the name of the process outside that wanted this test."""
+        return str(DESCRIPTION["worker"])
+
+    @pytest.fixture(scope="session")
+    def testrun_uid(self) -> str:
+        """Return the name of the run."""
+        return os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
+
+
 def no_debugger(*_args: Any, **_options: Any) -> None:
     """Fail instead of waiting for somebody who cannot come."""
+    __tracebackhide__ = True
     pytest.fail(NO_DEBUGGER)
 
 
 def prepare(reporter: Reporter) -> Any:
     """Configure pytest as it is outside, collect, and return the session."""
+    # The runtime logs what a handler logs; a test's own is pytest's.
+    logging.root.handlers.clear()
+    logging.root.setLevel(logging.WARNING)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     os.environ.update(DESCRIPTION["env"])
     sys.path[:] = [*DESCRIPTION["path"], *(folder for folder in sys.path if folder != "/var/task")]
@@ -113,6 +134,8 @@ def prepare(reporter: Reporter) -> Any:
     os.chdir(DESCRIPTION["folder"])
     config = get_config(DESCRIPTION["args"])
     config.pluginmanager.register(reporter, "terminalreporter")
+    if DESCRIPTION["worker"]:
+        config.pluginmanager.register(Workers(), "xdist")
     for name, module in DESCRIPTION["plugins"]:
         config.pluginmanager.register(importlib.import_module(module), name)
     config.option.__dict__.update(DESCRIPTION["options"])
@@ -176,6 +199,16 @@ def say_before_exit(reporter: Reporter) -> None:
     os._exit = leaving  # type: ignore[assignment]
 
 
+def explain(error: BaseException) -> str:
+    """Return why pytest could not begin, with the frames of pytest left out."""
+    if isinstance(error, pytest.UsageError):
+        return "\n".join(map(str, error.args))
+    cause = getattr(error, "cause", error)  # of a conftest file that cannot be imported
+    frames = [frame for frame in traceback.extract_tb(cause.__traceback__) if not OF_PYTEST.search(frame.filename)]
+    lines = [*traceback.format_list(frames), *traceback.format_exception_only(cause)]
+    return "".join([f"{error}\n" if cause is not error else "", *lines])
+
+
 def run(event: Any, context: Any) -> Any:
     """Run one test of the session."""
     reporter.reports.clear()
@@ -205,7 +238,6 @@ try:
     say_before_exit(reporter)
 except BaseException as error:  # noqa: BLE001 - whatever a conftest file or a plugin raised is the answer
     if reporter.trouble is None:
-        told = "".join(traceback.format_exception(error))
-        reporter.trouble = {"outcome": "failed", "where": None, "why": plainly(told)}
+        reporter.trouble = {"outcome": "failed", "where": None, "why": plainly(explain(error))}
 gc.enable()
 gc.freeze()
