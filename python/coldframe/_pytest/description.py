@@ -37,33 +37,44 @@ _OUTSIDE = frozenset(
         "xdist",
     }
 )
-# Of pytest's own: the reporters, and what keeps the results of a run.
-_WITHOUT = ("terminal", "terminalprogress", "cacheprovider", "junitxml", "pastebin", "coldframe.pytest_plugin")
+# Of pytest's own: the terminal's reporters.
+_WITHOUT = ("terminal", "terminalprogress", "coldframe.pytest_plugin")
+# Settings of plugins that stay outside are unknown inside, log_cli is for a terminal, and the project cannot be written.
+_SETTINGS = ("required_plugins=", "strict_config=false", "log_cli=false", "cache_dir=/tmp/pytest_cache")
 
 # Options that choose among tests, name places of the host, or stop a run: they have had their effect outside, or go
 # another way (as arguments).
 _NOT_PASSED = frozenset(
     {
         "basetemp",
+        "cacheclear",
+        "cacheshow",
         "collectonly",
         "confcutdir",
         "debug",
         "deselect",
         "disable_plugin_autoload",
+        "failedfirst",
         "file_or_dir",
         "help",
         "ignore",
         "ignore_glob",
         "inifilename",
         "keyword",
+        "lf",
         "log_file",
         "markexpr",
         "maxfail",
+        "newfirst",
         "override_ini",
+        "pastebin",
         "plugins",
         "pyargs",
         "pythonwarnings",
         "rootdir",
+        "stepwise",
+        "stepwise_reset",
+        "stepwise_skip",
         "strict_config",
         "trace",
         "traceconfig",
@@ -127,9 +138,7 @@ class Description:
         given = [name for name in config.option.plugins if name.startswith("no:")]
         for name in (*given, *(f"no:{name}" for name in _WITHOUT)):
             arguments += ["-p", name]
-        # Settings of plugins that stay outside are unknown inside, and log_cli is for a terminal.
-        own = ("required_plugins=", "strict_config=false", "log_cli=false")
-        for override in (*(config.getoption("override_ini", default=None) or ()), *own):
+        for override in (*(config.getoption("override_ini", default=None) or ()), *_SETTINGS):
             arguments += ["-o", override]
         for rule in (*(config.getoption("pythonwarnings", default=None) or ()), "ignore::pytest.PytestConfigWarning"):
             arguments += ["-W", rule]

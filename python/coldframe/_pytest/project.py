@@ -25,8 +25,6 @@ class Project:
         name = re.sub(r"[^a-zA-Z0-9._-]+", "-", self.root.name).strip(".-") or "project"
         self.place = f"/mnt/{name}"
         self.folder = self.inside(config.invocation_params.dir) or self.place
-        native = f'File "{self.place}/'
-        self._native = native, f'File "{self.root}/'
 
     def inside(self, path: str | os.PathLike[str]) -> str | None:
         """Return where a path of the host is inside; None if it is not in the project."""
@@ -47,6 +45,6 @@ class Project:
         here = f"{self.root}{known.removeprefix(self.place)}"
         return here if os.path.isabs(path) else os.path.relpath(here)
 
-    def in_text(self, line: str) -> str:
-        """Return a line of a traceback in Python's own style with the paths of the host."""
-        return line.replace(*self._native)
+    def in_text(self, text: str) -> str:
+        """Return a text that pytest, or Python, has written of the project, with the paths of the host."""
+        return text.replace(f"{self.place}/", f"{self.root}/")

@@ -93,7 +93,7 @@ class Runner:
         reports = self._reports(item, reader, invocation)
         if any(report.failed for report in reports) and self._config.getoption("usepdb", default=False):
             next(report for report in reports if report.failed).sections.append(("coldframe: --pdb", _NO_DEBUGGER))
-        if self._config.getoption("capture", default="fd") == "no":
+        if self._config.getoption("capture", default="fd") in ("no", "tee-sys"):
             sys.stdout.write("".join(self._output(invocation)))
         return reports
 
@@ -104,7 +104,8 @@ class Runner:
             message = _REQUEST.sub("", invocation.error.error_message[:1000], 1)
             said = failures.harmless(f"{invocation.error.error_type}: {message}")
             headline = f"{said}; {advice}" if advice else said
-            return _ended(reader, headline, self._epitaph(invocation, headline))
+            seconds = invocation.report.duration_ms / 1000
+            return _ended(reader, headline, self._epitaph(invocation, headline), seconds=seconds)
         try:
             answer = invocation.payload if isinstance(invocation.payload, dict) else {}
             if "trouble" in answer:
@@ -185,9 +186,10 @@ class _TestFunction(Function):
         self._live()
 
 
-def _ended(reader: Reader, headline: str, text: str) -> list[pytest.TestReport]:
+def _ended(reader: Reader, headline: str, text: str, *, seconds: float = 0.0) -> list[pytest.TestReport]:
     """Return the reports of a test that began and had no end of its own."""
-    return [reader.passed("setup"), reader.failed("call", headline, text), reader.passed("teardown")]
+    failed = reader.failed("call", headline, text, seconds=seconds)
+    return [reader.passed("setup"), failed, reader.passed("teardown")]
 
 
 def _both(text: str) -> tuple[str, str]:

@@ -56,14 +56,14 @@ class Reader:
         """Return warnings, each with the moment it came in; their classes are Python's, or in their text."""
         return [self._warning(each) for each in _list(said, "the warnings")[:_MOST_WARNINGS]]
 
-    def failed(self, when: str, headline: str, text: str) -> pytest.TestReport:
+    def failed(self, when: str, headline: str, text: str, *, seconds: float = 0.0) -> pytest.TestReport:
         """Return a report of our own, of a failure that pytest inside could not tell of."""
         path, line, _ = self._item.location
         crash = {"path": str(self._project.root / path), "lineno": (line or 0) + 1, "message": headline}
         entry = {"type": "ReprEntryNative", "data": {"lines": [text]}}
         trace = {"reprentries": [entry], "extraline": None, "style": "native"}
         longrepr = {"reprcrash": crash, "reprtraceback": trace, "sections": [], "chain": None}
-        return self._made({"outcome": "failed", "when": when, "longrepr": longrepr})
+        return self._made({"outcome": "failed", "when": when, "longrepr": longrepr, "duration": seconds})
 
     def skipped(self, where: object, why: str) -> pytest.TestReport:
         """Return a report of a test that was skipped before there was one: by its module."""
@@ -121,6 +121,8 @@ class Reader:
             raise MalformedError(f"it does not fit this pytest: {type(error).__name__}: {error}") from None
         if not isinstance(report, pytest.TestReport):
             raise MalformedError("this pytest does not know its kind")
+        if "_subtest.context" in data:  # pytest quotes the values once more whenever it reads them
+            object.__setattr__(report.context, "kwargs", data["_subtest.context"]["kwargs"])  # type: ignore[attr-defined]
         return report
 
     def _longrepr(self, said: object) -> Any:  # noqa: ANN401 - pytest has four types for it
@@ -128,7 +130,7 @@ class Reader:
         if said is None:
             return None
         if isinstance(said, str):
-            return _text(said, "the failure")
+            return self._project.in_text(_text(said, "the failure"))
         if isinstance(said, list):
             return self._location(said)
         told = _dict(said, "the failure")
