@@ -132,7 +132,7 @@ def _given(config: pytest.Config, name: str) -> tuple[str, object] | None:
         return f"--coldframe-{name.partition('_')[0]}", value
     try:
         value = config.getini(f"coldframe_{name}")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, pytest.UsageError) as error:
         raise pytest.UsageError(f"coldframe_{name}: {error}") from None
     return None if value is None else (f"coldframe_{name}", value)
 
