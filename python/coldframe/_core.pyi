@@ -257,6 +257,7 @@ class Host:
         max_zip_mb: int,
         max_image_mb: int,
         runtime_dir: str,
+        least_vcpus: float = 0.0,
     ) -> Function:
         """Check the description, read the code and the layers, and make a function."""
     def prewarm(self, function: Function, n: int) -> None:
@@ -266,6 +267,9 @@ class Host:
     @property
     def parked(self) -> int:
         """How many environments wait for a function."""
+    @property
+    def max_memory_mb(self) -> int:
+        """What all environments together may hold, in MiB."""
     def wait_for_stock(self, within_s: float) -> bool:
         """Wait until what recent demand asks for is made ahead; False if that takes longer than `within_s` seconds."""
     def park_at_most(self, most: int | None, seats: int | None = None) -> None:

@@ -89,6 +89,11 @@ impl Host {
         border(|| Ok(self.lock().as_ref().map_or(0, |core| core.parked())))
     }
 
+    #[getter]
+    fn max_memory_mb(&self) -> PyResult<u64> {
+        border(|| Ok(self.core()?.max_memory() >> 20))
+    }
+
     fn wait_for_stock(&self, py: Python<'_>, within_s: f64) -> PyResult<bool> {
         border(|| {
             let core = self.core()?;
