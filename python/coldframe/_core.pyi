@@ -8,7 +8,19 @@ panic is a `ColdframeError` that says that it is a defect of coldframe. Every wa
 from collections.abc import Callable
 from typing import Any, Literal, TypedDict, final, type_check_only
 
-__all__ = ["EnvironmentInfo", "Function", "Host", "Outcome", "Stream", "Ticket", "build_info", "doctor", "leftovers"]
+__all__ = [
+    "EnvironmentInfo",
+    "Function",
+    "Host",
+    "Outcome",
+    "Stream",
+    "Ticket",
+    "build_info",
+    "doctor",
+    "gc",
+    "leftovers",
+    "owners",
+]
 
 @type_check_only
 class BuildInfo(TypedDict):
@@ -41,6 +53,19 @@ class Leftover(TypedDict):
     processes: list[int]
 
 @type_check_only
+class Collected(Leftover):
+    """What became of a dead owner's: why some of it is still there, a text for each reason, or nothing."""
+
+    failures: list[str]
+
+@type_check_only
+class Owner(TypedDict):
+    """An owner of environments that lives, and its directory, in which it listens on the Unix socket `status`."""
+
+    owner: str
+    directory: str
+
+@type_check_only
 class InterpreterSpec(TypedDict):
     """A Python interpreter, as `coldframe._interpreter` describes it; paths are absolute and exist.
 
@@ -61,6 +86,15 @@ def doctor() -> list[Protection]:
 
 def leftovers() -> list[Leftover]:
     """Return what owners of environments have left in this user's state directory; nothing is collected."""
+
+def gc() -> list[Collected]:
+    """Remove what dead owners have left in this user's state directory, and return what became of it.
+
+    Raises HostCapabilityError when the directory is not this user's alone.
+    """
+
+def owners() -> list[Owner]:
+    """Return the owners of environments that live."""
 
 @final
 class Ticket:

@@ -27,6 +27,7 @@ use crate::reclaim::{Due, Reclaim};
 use crate::snapstart::Bases;
 use crate::spec::Spec;
 use crate::state::UIDS;
+use crate::status::Server;
 use crate::stock::Most;
 use crate::supervisor::Supervisor;
 use crate::trouble::{Trouble, Troubles};
@@ -82,6 +83,8 @@ pub struct Core {
 #[derive(Debug, Default)]
 struct Pool {
     in_flight: usize,
+    /// Invocations that were ever in flight.
+    begun: u64,
     /// Environments whose answer was given and who are not done with its event, of all functions.
     finishing: usize,
     /// Who waits for an invocation to end, or for the stock.
@@ -196,6 +199,7 @@ impl Core {
             pool = self.lock();
         }
         pool.in_flight += 1;
+        pool.begun += 1;
         if let Some(share) = pool.functions.get_mut(&function.id) {
             share.in_flight += 1;
         }
@@ -395,6 +399,27 @@ impl Core {
         living
     }
 
+    /// The invocations in flight, and all that ever were.
+    pub fn invocations(&self) -> (usize, u64) {
+        let pool = self.lock();
+        (pool.in_flight, pool.begun)
+    }
+
+    /// What it may do.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Who tells other programs what it does, where it could have a socket for them.
+    pub fn status(&self) -> Option<&Server> {
+        self.house.status.as_ref()
+    }
+
+    /// Memory that everything of it uses now, in bytes, where that is counted.
+    pub fn memory_used(&self) -> Option<u64> {
+        self.house.groups.memory_used()
+    }
+
     /// Destroys everything. False when something would not die within ten seconds; what is left of it is collected at
     /// the next start.
     pub fn close(&self) -> bool {
@@ -402,6 +427,7 @@ impl Core {
             return true;
         }
         let deadline = Instant::now() + CLOSING;
+        self.status().inspect(|status| status.stop());
         self.room.notify_all();
         let living = self.supervisor.living();
         for environment in &living {
@@ -463,6 +489,11 @@ impl Core {
         self.room.notify_all();
     }
 
+    /// Notes what went wrong beside the invocations.
+    pub(crate) fn note(&self, trouble: Trouble) {
+        self.troubles.add(trouble);
+    }
+
     /// What went wrong beside the invocations since this was last asked.
     pub fn troubles(&self) -> Vec<Trouble> {
         self.troubles.take()
@@ -507,6 +538,7 @@ impl Core {
     /// this does.
     pub fn disown(&self) {
         self.house.state.let_go();
+        self.status().inspect(|status| status.let_go());
     }
 
     fn wait_for_room<'a>(&self, mut pool: MutexGuard<'a, Pool>) -> MutexGuard<'a, Pool> {
