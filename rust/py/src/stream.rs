@@ -46,8 +46,9 @@ impl Stream {
         })
     }
 
-    fn outcome(&self) -> Option<Outcome> {
-        self.streaming.lock().unwrap_or_else(PoisonError::into_inner).take_outcome().map(Outcome)
+    fn outcome(&self, py: Python<'_>) -> Option<Outcome> {
+        let outcome = self.streaming.lock().unwrap_or_else(PoisonError::into_inner).take_outcome();
+        outcome.inspect(|outcome| news::tell_of_failure(py, outcome)).map(Outcome)
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
