@@ -1,4 +1,4 @@
-"""The metrics of functions: Lambda's, by the names and the rules of CloudWatch, and their names elsewhere."""
+"""The metrics of functions: Lambda's, by the rules of CloudWatch, and by what names they go elsewhere."""
 
 from __future__ import annotations
 
@@ -18,92 +18,92 @@ class Metric(NamedTuple):
     """One metric; its dimension is the function's name."""
 
     name: str
-    """Lambda's, and OpenTelemetry's."""
+    """Lambda's."""
+    otel: str
+    """OpenTelemetry's: lower case, in a namespace."""
+    prometheus: str
+    """Prometheus', with the unit, and without the `_total` that its library adds to counters."""
     kind: Literal["counter", "histogram", "gauge"]
     unit: str
-    """As UCUM has it, and as Lambda counts: milliseconds, MiB, or so many of something."""
-    prometheus: str
-    """By Prometheus' rules, without the `_total` that its library adds to counters."""
-    base: float
-    """What one of the unit is in Prometheus' base unit."""
+    """As UCUM has it: seconds, bytes, or so many of something. Both of them want base units."""
     bounds: tuple[float, ...]
-    """Of a histogram's buckets, in the metric's own unit."""
+    """Of a histogram's buckets."""
     description: str
 
 
 # From a warm start to Lambda's longest timeout, and from its least memory to its most.
-_MS = (0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000, 900_000)
-_MIB = (8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 10_240)
+_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
+_BYTES = tuple(float(mib << 20) for mib in (8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 10_240))
 
 INVOCATIONS = Metric(
     "Invocations",
+    "coldframe.invocations",
+    "coldframe_invocations",
     "counter",
     "{invocation}",
-    "coldframe_invocations",
-    1,
     (),
     "Invocations that ended, failed ones included; neither throttled nor cancelled ones, nor refused events.",
 )
 ERRORS = Metric(
     "Errors",
+    "coldframe.errors",
+    "coldframe_errors",
     "counter",
     "{error}",
-    "coldframe_errors",
-    1,
     (),
     "Invocations that failed: the handler raised, timed out, ran out of memory, exited or could not be initialised.",
 )
 THROTTLES = Metric(
     "Throttles",
+    "coldframe.throttles",
+    "coldframe_throttles",
     "counter",
     "{throttle}",
-    "coldframe_throttles",
-    1,
     (),
     "Invocations that were refused for want of room; they are not among Invocations.",
 )
 DURATION = Metric(
     "Duration",
-    "histogram",
-    "ms",
+    "coldframe.duration",
     "coldframe_duration_seconds",
-    1e-3,
-    _MS,
+    "histogram",
+    "s",
+    _S,
     "From the event to the handler's answer, or to its end; initialisation is not part of it.",
 )
 INIT_DURATION = Metric(
     "InitDuration",
-    "histogram",
-    "ms",
+    "coldframe.init_duration",
     "coldframe_init_duration_seconds",
-    1e-3,
-    _MS,
+    "histogram",
+    "s",
+    _S,
     "Initialisation of a new environment, once for each cold start.",
 )
 RESTORE_DURATION = Metric(
     "RestoreDuration",
-    "histogram",
-    "ms",
+    "coldframe.restore_duration",
     "coldframe_restore_duration_seconds",
-    1e-3,
-    _MS,
+    "histogram",
+    "s",
+    _S,
     "Restore of an environment of a function with snapstart, once for each restored start.",
 )
 MAX_MEMORY_USED = Metric(
     "MaxMemoryUsed",
-    "histogram",
-    "MiBy",
+    "coldframe.max_memory_used",
     "coldframe_max_memory_used_bytes",
-    2**20,
-    _MIB,
+    "histogram",
+    "By",
+    _BYTES,
     "Peak of an environment's memory, up to and with the invocation.",
 )
 CONCURRENT_EXECUTIONS = Metric(
     "ConcurrentExecutions",
+    "coldframe.concurrent_executions",
+    "coldframe_concurrent_executions",
     "gauge",
     "{invocation}",
-    "coldframe_concurrent_executions",
-    1,
     (),
     "Invocations in flight now.",
 )
@@ -120,7 +120,7 @@ METRICS = (
 
 
 def measure(outcome: Invocation | BaseException) -> Iterator[tuple[Metric, float]]:
-    """Yield what counts of an invocation that ended so, in the metrics' own units.
+    """Yield what counts of an invocation that ended so, in the metrics' units.
 
     Zeros are counted too, so that a series of errors exists before the first error.
     """
@@ -134,12 +134,12 @@ def measure(outcome: Invocation | BaseException) -> Iterator[tuple[Metric, float
     yield INVOCATIONS, 1
     yield ERRORS, 0 if outcome.ok else 1
     yield THROTTLES, 0
-    yield DURATION, report.duration_ms
-    yield MAX_MEMORY_USED, report.max_memory_mb
+    yield DURATION, report.duration_ms / 1000
+    yield MAX_MEMORY_USED, report.max_memory_mb << 20
     if report.init_duration_ms is not None:
-        yield INIT_DURATION, report.init_duration_ms
+        yield INIT_DURATION, report.init_duration_ms / 1000
     if report.restore_duration_ms is not None:
-        yield RESTORE_DURATION, report.restore_duration_ms
+        yield RESTORE_DURATION, report.restore_duration_ms / 1000
 
 
 class Running:

@@ -85,16 +85,16 @@ class _Observer:
         self._running = Running()
         self._record: dict[str, Any] = {}
         for metric in METRICS:
-            name, unit, description = metric.name, metric.unit, metric.description
+            name, unit, description = metric.otel, metric.unit, metric.description
             if metric.kind == "counter":
-                self._record[name] = meter.create_counter(name, unit, description).add
+                self._record[metric.name] = meter.create_counter(name, unit, description).add
             elif metric.kind == "histogram":
                 histogram = meter.create_histogram(
                     name, unit, description, explicit_bucket_boundaries_advisory=metric.bounds
                 )
-                self._record[name] = histogram.record
+                self._record[metric.name] = histogram.record
         running = CONCURRENT_EXECUTIONS
-        meter.create_observable_up_down_counter(running.name, [self._observe], running.unit, running.description)
+        meter.create_observable_up_down_counter(running.otel, [self._observe], running.unit, running.description)
 
     def begin(self, function: Function) -> _Observation:
         """Open the span, a child of the caller's."""

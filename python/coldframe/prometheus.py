@@ -86,12 +86,11 @@ class _Observer:
         if metric.kind == "counter":
             counter = Counter(name, text, _LABELS, registry=registry)
             self._registered.append(counter)
-            self._count[metric.name] = lambda function, value: counter.labels(function).inc(value * metric.base)
+            self._count[metric.name] = lambda function, value: counter.labels(function).inc(value)
         elif metric.kind == "histogram":
-            bounds = [bound * metric.base for bound in metric.bounds]
-            histogram = Histogram(name, text, _LABELS, registry=registry, buckets=bounds)
+            histogram = Histogram(name, text, _LABELS, registry=registry, buckets=metric.bounds)
             self._registered.append(histogram)
-            self._count[metric.name] = lambda function, value: histogram.labels(function).observe(value * metric.base)
+            self._count[metric.name] = lambda function, value: histogram.labels(function).observe(value)
         else:
             gauge = _InFlight(metric, self._running)
             registry.register(gauge)
