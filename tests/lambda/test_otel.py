@@ -94,7 +94,9 @@ def test_a_failure_has_the_handlers_own_error(make, seen):
     (event,) = span.events
     assert (event.name, event.attributes["exception.type"]) == ("exception", "KeyError")
     assert "app.py" in event.attributes["exception.stacktrace"]
-    assert 500 < len(event.attributes["exception.message"]) <= 1000, "no more of what a handler may make as long as it likes"
+    assert 500 < len(event.attributes["exception.message"]) <= 1000, (
+        "no more of what a handler may make as long as it likes"
+    )
 
 
 def test_each_failure_counts_as_in_cloudwatch(make, seen):

@@ -52,7 +52,9 @@ class Function:
         self.host, self.spec, self.closed = host, spec, 0
         self.code_key = core().code_key
 
-    in_flight = 0
+    @property
+    def in_flight(self):
+        return 0
 
     def invoke(self, event, *, timeout_s, client_context, trace_id="", ticket, wait):
         host, fake = self.host, core()
