@@ -98,16 +98,16 @@ impl Function {
         Ok(Bound::new(py, Outcome(outcome))?.into_any())
     }
 
-    #[pyo3(signature = (event, *, timeout_s = None, client_context = None, trace_id = String::new()))]
+    #[pyo3(signature = (event, *, timeout_s = None, client_context = None, trace_id = ""))]
     fn stream(
         &self,
         event: Vec<u8>,
         timeout_s: Option<f64>,
         client_context: Option<Vec<u8>>,
-        trace_id: String,
+        trace_id: &str,
     ) -> PyResult<Stream> {
         border(|| {
-            let client_context = client_context.unwrap_or_default();
+            let (client_context, trace_id) = (client_context.unwrap_or_default(), trace_id.to_owned());
             let order = Order { event, client_context, trace_id, timeout: timeout(timeout_s)? };
             let ticket = Arc::<coldframe_core::invocation::Ticket>::default();
             let (core, function) = (Weak::clone(&self.core), Arc::clone(&self.function));

@@ -65,7 +65,9 @@ fn unheard(py: Python<'_>, error: PyErr) -> bool {
 pub fn tell(py: Python<'_>, core: &Core) {
     let lives = core.lives();
     if !lives.is_empty() && Logger::Environment.wants(py, DEBUG) {
-        lives.iter().for_each(|life| tell_of_life(py, life));
+        for life in &lives {
+            tell_of_life(py, life);
+        }
     }
     for Eviction { environment, function, reason } in core.evictions() {
         let what = "evicted environment %s of %s: %s";
