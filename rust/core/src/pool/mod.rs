@@ -2,6 +2,7 @@
 
 pub mod ahead;
 pub mod base;
+pub mod life;
 pub mod make;
 pub mod room;
 
@@ -12,6 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use self::ahead::Ahead;
+use self::life::{Life, Turn};
 use self::room::Eviction;
 use crate::environment::{self, Cause, Environment, State as EnvironmentState};
 use crate::error::{Error, Result};
@@ -70,6 +72,7 @@ pub struct Core {
     max_memory: u64,
     pool: Mutex<Pool>,
     evictions: Untold<Eviction>,
+    lives: Untold<Life>,
     troubles: Troubles,
     /// What cannot be ended, by the environments' numbers.
     stuck: Mutex<BTreeMap<u64, Vec<PathBuf>>>,
@@ -130,6 +133,7 @@ impl Core {
             max_memory,
             pool: Mutex::new(Pool { slots: slots.unwrap_or_default(), ..Pool::default() }),
             evictions: Untold::default(),
+            lives: Untold::default(),
             troubles: Troubles::default(),
             stuck: Mutex::default(),
             defect: OnceLock::new(),
@@ -337,6 +341,9 @@ impl Core {
         pool.idle.remove(environment.stay());
         drop(pool);
         self.room.notify_all();
+        if !environment.was_made_ahead() {
+            self.note_life(environment, Turn::Ended(environment.cause()));
+        }
         if environment.lost_its_zygote() {
             // What else was made ahead of it is gone, too.
             self.keeper.wake_at(Instant::now());
@@ -389,6 +396,11 @@ impl Core {
     /// Whether a function can have environments: neither it nor its host is closed.
     pub fn serves(&self, function: &Function) -> bool {
         !self.is_closed() && self.lock().functions.contains_key(&function.id)
+    }
+
+    /// Invocations of a function that are in flight: those that were admitted and have not ended.
+    pub fn in_flight(&self, function: &Function) -> u64 {
+        self.lock().functions.get(&function.id).map_or(0, |share| share.in_flight)
     }
 
     /// Every environment that lives.
