@@ -1,11 +1,11 @@
-"""libcoldframe.so through cffi, from the header alone: a witness of the core that shares nothing with the package's own glue."""
+"""libcoldframe.so through cffi, from the header alone: a witness that shares nothing with the package's own glue."""
 
 import json
 import os
 import re
-from collections import namedtuple
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cffi
 import pytest
@@ -38,9 +38,7 @@ ffi.cdef(declarations())
 lib = ffi.dlopen(str(LIBRARY))
 ABI = int(constant("COLDFRAME_ABI"))
 
-VERDICTS = {
-    value: name.removeprefix("COLDFRAME_") for value, name in ffi.typeof("coldframe_verdict").elements.items()
-}
+VERDICTS = {value: name.removeprefix("COLDFRAME_") for value, name in ffi.typeof("coldframe_verdict").elements.items()}
 CODES = {
     value: name.removeprefix("COLDFRAME_ERROR_") for value, name in ffi.typeof("coldframe_error_code").elements.items()
 }
@@ -48,9 +46,20 @@ STARTS = {
     value: name.removeprefix("COLDFRAME_").lower() for value, name in ffi.typeof("coldframe_start").elements.items()
 }
 
-Result = namedtuple(
-    "Result", "verdict request_id payload error error_type error_message stack_trace log start report"
-)
+
+class Result(NamedTuple):
+    """A copy of an invocation."""
+
+    verdict: str
+    request_id: str
+    payload: bytes | None
+    error: bytes | None
+    error_type: str | None
+    error_message: str | None
+    stack_trace: list[str]
+    log: str
+    start: str
+    report: dict[str, Any]
 
 
 class NativeError(Exception):

@@ -70,7 +70,13 @@ def test_the_installed_header_is_this_one():
     dynamic = subprocess.run(["readelf", "-d", LIBRARY], capture_output=True, text=True, check=True).stdout
     assert "soname: [libcoldframe.so.1]" in dynamic
     needed = set(re.findall(r"NEEDED.*\[(.*)\]", dynamic))
-    assert {name.partition(".")[0] for name in needed} <= {"libc", "libgcc_s", "libm", "ld-linux-x86-64", "ld-linux-aarch64"}
+    assert {name.partition(".")[0] for name in needed} <= {
+        "libc",
+        "libgcc_s",
+        "libm",
+        "ld-linux-x86-64",
+        "ld-linux-aarch64",
+    }
 
 
 def test_unsafe_stands_in_one_file():

@@ -166,13 +166,13 @@ def invoking(function, event, call=ffi.NULL):
 def test_closing_a_host_ends_what_is_in_flight(tmp_path):
     host = new_host()
     function, log = at_work(host, tmp_path)
-    errors = []
-    thread = threading.Thread(target=lambda: errors.append(refusal(*invoking(function, b"30"))))
+    results = []
+    thread = threading.Thread(target=lambda: results.append(invoke(function, 30)))
     thread.start()
     started(log)
     check(lib.coldframe_host_close(host))
     thread.join(10)
-    assert [error.code for error in errors] == ["CLOSED"]
+    assert [(result.verdict, result.error_type) for result in results] == [("EXIT", "Runtime.ExitError")]
     check(lib.coldframe_host_close(host))
     for error in (
         refusal(*invoking(function, b"0")),

@@ -33,29 +33,43 @@ VERDICTS = {
 ECHO = "def handler(event, context):\n    return event\n"
 LIMIT = 6_291_556
 
+NAMES = ["AWS_LAMBDA_FUNCTION_NAME", "MINE", "AWS_EXECUTION_ENV"]
+
 # The source, the events in their order, and the options.
 BANK = {
     "echo": (ECHO, [None, 1.5, "ü\U0001f9ca\0", {"a": [True, {}]}, []], {}),
     "prints": ("print('early')\ndef handler(e, c):\n    print('übermut', e)\n", [1, 2], {}),
     "raises": ("class Mine(Exception): pass\ndef handler(e, c):\n    raise Mine(e)\n", ["ü", "a\0b", ""], {}),
-    "a chain": ("def handler(e, c):\n    try:\n        1 / 0\n    except Exception as x:\n        raise KeyError(e) from x\n", [1], {}),
+    "a chain": (
+        "def handler(e, c):\n    try:\n        1 / 0\n    except Exception as x:\n        raise KeyError(e) from x\n",
+        [1],
+        {},
+    ),
     "no module": ("import nowhere_to_be_found\n", [1], {}),
     "no handler": ("def other(e, c): pass\n", [1], {}),
     "a syntax error": ("def handler(e, c:\n", [1], {}),
     "a failing module": ("raise ValueError('at once')\n", [1], {}),
-    "a timeout": ("import time\ndef handler(e, c):\n    print('begun', flush=True)\n    time.sleep(e)\n    return e\n", [0, 30, 0], {"timeout_s": 0.5}),
+    "a timeout": (
+        "import time\ndef handler(e, c):\n    print('begun', flush=True)\n    time.sleep(e)\n    return e\n",
+        [0, 30, 0],
+        {"timeout_s": 0.5},
+    ),
     "out of memory": ("def handler(e, c):\n    return len(bytearray(e << 20))\n", [1, 200, 1], {"memory_mb": 64}),
     "an exit": ("import os\ndef handler(e, c):\n    os._exit(e)\n", [0, 3], {}),
     "a signal": ("import os, signal\ndef handler(e, c):\n    os.kill(os.getpid(), e)\n", [9, 11], {}),
     "no JSON": ("def handler(e, c):\n    return {1, 2}\n", [1], {}),
     "too much": ("def handler(e, c):\n    return 'x' * e\n", [LIMIT - 2, LIMIT], {"memory_mb": 512}),
-    "a big event": (f"def handler(e, c):\n    return len(e)\n", ["x" * (LIMIT - 2)], {"memory_mb": 512}),
+    "a big event": ("def handler(e, c):\n    return len(e)\n", ["x" * (LIMIT - 2)], {"memory_mb": 512}),
     "much output": ("def handler(e, c):\n    print('x' * e)\n", [1, 5000], {"log_kb": 2}),
     "never again": (ECHO, [1, 2], {"reuse": False}),
-    "variables": ("import os\ndef handler(e, c):\n    return [os.environ[n] for n in e] + [c.memory_limit_in_mb, c.function_name]\n", [["AWS_LAMBDA_FUNCTION_NAME", "MINE", "AWS_EXECUTION_ENV"]], {"env": {"MINE": "ü"}, "memory_mb": 192, "name": "named"}),
+    "variables": (
+        "import os\ndef handler(e, c):\n    return [os.environ[n] for n in e], c.memory_limit_in_mb, c.function_name\n",
+        [NAMES],
+        {"env": {"MINE": "ü"}, "memory_mb": 192, "name": "named"},
+    ),
     "nothing installed": ("import pytest\n", [1], {"packages": "none"}),
     "a restored one": (ECHO, [1, 2], {"snapstart": True, "timeout_s": 20}),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +214,9 @@ def test_what_cannot_be_is_refused_alike(native, make):
 
 def test_no_interpreter_has_to_be_named(native, monkeypatch):
     with opened_host() as host:
-        function = native("import sys\ndef handler(e, c):\n    return sys.version_info[:2]\n", host=host, runtime="python")
+        function = native(
+            "import sys\ndef handler(e, c):\n    return sys.version_info[:2]\n", host=host, runtime="python"
+        )
         assert json.loads(invoke(function, 1).payload) >= [3, 9]
         monkeypatch.setenv("PATH", "/nowhere")
         with pytest.raises(NativeError, match="no python3 on PATH"):

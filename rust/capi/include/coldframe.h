@@ -173,9 +173,9 @@ COLDFRAME_CHECKED coldframe_error *coldframe_host_prewarm(coldframe_host *host, 
 COLDFRAME_CHECKED coldframe_error *coldframe_host_news(coldframe_host *host, char **news);
 
 /*
- * Destroys every environment. Invocations in flight, in other threads, return COLDFRAME_ERROR_CLOSED, and so does
- * whatever is done with the host and its functions afterwards. Takes ten seconds at most; fails if something would not
- * die within them, which the next host collects. Does nothing the second time.
+ * Destroys every environment. Invocations in flight, in other threads, end with COLDFRAME_EXIT; whatever is done with
+ * the host and its functions afterwards is COLDFRAME_ERROR_CLOSED. Takes ten seconds at most; fails if something would
+ * not die within them, which the next host collects. Does nothing the second time.
  */
 COLDFRAME_CHECKED coldframe_error *coldframe_host_close(coldframe_host *host);
 
