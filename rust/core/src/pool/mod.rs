@@ -57,6 +57,19 @@ pub struct Options {
     pub take: bool,
 }
 
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_concurrency: 1000,
+            max_memory_mb: None,
+            idle_timeout: Duration::from_secs(600),
+            freeze: true,
+            freeze_after: Duration::ZERO,
+            take: false,
+        }
+    }
+}
+
 /// The owner. Everything ends with it.
 #[derive(Debug)]
 pub struct Core {
@@ -159,6 +172,11 @@ impl Core {
         let share = Share { function: Arc::downgrade(&function), ..Share::default() };
         self.lock().functions.insert(function.id, share);
         Ok(function)
+    }
+
+    /// Puts the files of a runtime, by their paths in it, where they are as long as the host is, for [`Spec::runtime_dir`].
+    pub fn place_runtime(&self, files: &[(&str, &[u8])]) -> Result<PathBuf> {
+        self.house.state.place("runtime", files)
     }
 
     /// The supervisor.
@@ -472,6 +490,21 @@ impl Core {
         // As much of it as there is nobody in; who is left is found by the next start, in our directory.
         self.house.groups.remove();
         false
+    }
+
+    /// The same, with an error that says what is left.
+    pub fn end(&self) -> Result<()> {
+        if self.close() {
+            return Ok(());
+        }
+        let (cgroups, processes) = self.left();
+        let cgroups: Vec<String> = cgroups.iter().map(|path| path.display().to_string()).collect();
+        let subject = format!(
+            "the host: an environment would not die within ten seconds; left are the processes {processes:?} and the \
+             cgroups [{}]; the next host collects them when they can be ended",
+            cgroups.join(", ")
+        );
+        Err(Error::kernel("closing", subject, std::io::Error::from(std::io::ErrorKind::TimedOut)))
     }
 
     /// Whether it is closed.
