@@ -205,6 +205,7 @@ impl Spec {
             preload_optional: false,
             packages: true,
             memory_mb: 128,
+            least_vcpus: 0.0,
             timeout: Duration::from_secs(3),
             tmp_mb: 512,
             max_processes: 1024,
