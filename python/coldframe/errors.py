@@ -61,9 +61,9 @@ class InvocationError(ColdframeError):
     ) -> None:
         """Make an error that prints `message`; the other parts default to the class's name and the message."""
         super().__init__(message)
-        self.error_type = type(self).__name__ if error_type is None else error_type
-        self.error_message = message if error_message is None else error_message
-        self.stack_trace = tuple(stack_trace)
+        self.error_type: str = type(self).__name__ if error_type is None else error_type
+        self.error_message: str = message if error_message is None else error_message
+        self.stack_trace: tuple[str, ...] = tuple(stack_trace)
         self.invocation = invocation
         if self.stack_trace:
             frames = "".join(self.stack_trace).rstrip("\n")
