@@ -134,9 +134,9 @@ class Function:
         check_choice("isolation", isolation, ("strict", "available"))
         if not isinstance(hardening, Hardening):
             raise ConfigurationError(f"hardening must be a coldframe.Hardening, not {shown(hardening)}")
-        self.handler = check_handler(handler, runtime)
-        self.code = check_path("code", code)
-        self.name = check_name(name, self.code)
+        self.handler: str = check_handler(handler, runtime)
+        self.code: str = check_path("code", code)
+        self.name: str = check_name(name, self.code)
         self._runtime = runtime
         self._on_unclean = hardening.on_unclean
         self._preload = preload

@@ -121,6 +121,11 @@ class Host:
         native = self._native
         return 0 if native is None or self._closed else native.parked
 
+    @property
+    def max_memory_mb(self) -> int:
+        """Memory that all environments together may use, in MiB: what was given, or what None came to here."""
+        return self._live().max_memory_mb
+
     def environments(self) -> list[Environment]:
         """Return the environments that belong to a function now; parked ones are only counted, in `parked`."""
         native = self._native

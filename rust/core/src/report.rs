@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use crate::failure::Failure;
 use crate::phases::Phases;
 use crate::platform::{self, Metrics, Phase, Record, Status, Subject};
 
@@ -38,6 +39,40 @@ pub enum Verdict {
     },
 }
 
+/// What kind of end it was: Python has a class of errors for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The handler returned.
+    Ok,
+    /// The handler raised.
+    Handler,
+    /// The function could not be initialised.
+    Init,
+    /// The event or the response was too large or no JSON.
+    Payload,
+    /// The deadline passed.
+    Timeout,
+    /// Memory ran out.
+    Memory,
+    /// The process ended, or was killed.
+    Exit,
+}
+
+impl Kind {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Handler => "handler",
+            Self::Init => "init",
+            Self::Payload => "payload",
+            Self::Timeout => "timeout",
+            Self::Memory => "memory",
+            Self::Exit => "exit",
+        }
+    }
+}
+
 /// How an environment came to serve an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -47,6 +82,17 @@ pub enum Start {
     Restored,
     /// It had served before.
     Warm,
+}
+
+impl Start {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Restored => "restored",
+            Self::Warm => "warm",
+        }
+    }
 }
 
 /// Measurements of one invocation.
@@ -123,6 +169,17 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// The handler's result, as JSON, or why there is none.
+    pub fn payload(&self) -> Result<&[u8], Failure> {
+        match &self.verdict {
+            Verdict::Ok(body) => Ok(body),
+            failed => {
+                let error = failed.error(&self.request_id).unwrap_or_default();
+                Err(Failure::read(failed.kind(), &error))
+            }
+        }
+    }
+
     /// The output, with Lambda's lines around it. Put together on demand: many look at the result alone.
     pub fn log(&self) -> String {
         let (subject, report) = (&self.subject, &self.report);
@@ -215,6 +272,19 @@ impl Report {
 }
 
 impl Verdict {
+    /// What kind of end it was.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Ok(_) => Kind::Ok,
+            Self::Handler(_) => Kind::Handler,
+            Self::Init(_) | Self::Platform { init: true, .. } => Kind::Init,
+            Self::Payload(_) => Kind::Payload,
+            Self::Timeout(_) => Kind::Timeout,
+            Self::Memory => Kind::Memory,
+            Self::Exit(_) | Self::Platform { init: false, .. } => Kind::Exit,
+        }
+    }
+
     /// Lambda's error JSON; `None` if all is well.
     pub fn error(&self, request_id: &str) -> Option<Vec<u8>> {
         // In this order, which a JSON object of serde's would not keep.

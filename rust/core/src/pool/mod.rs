@@ -29,6 +29,7 @@ use crate::reclaim::{Due, Reclaim};
 use crate::snapstart::Bases;
 use crate::spec::Spec;
 use crate::state::UIDS;
+use crate::status::Server;
 use crate::stock::Most;
 use crate::supervisor::Supervisor;
 use crate::trouble::{Trouble, Troubles};
@@ -54,6 +55,19 @@ pub struct Options {
     pub freeze_after: Duration,
     /// Whether the caller's other processes may be moved aside in its cgroup.
     pub take: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_concurrency: 1000,
+            max_memory_mb: None,
+            idle_timeout: Duration::from_secs(600),
+            freeze: true,
+            freeze_after: Duration::ZERO,
+            take: false,
+        }
+    }
 }
 
 /// The owner. Everything ends with it.
@@ -85,6 +99,8 @@ pub struct Core {
 #[derive(Debug, Default)]
 struct Pool {
     in_flight: usize,
+    /// Invocations that were ever in flight.
+    begun: u64,
     /// Environments whose answer was given and who are not done with its event, of all functions.
     finishing: usize,
     /// Who waits for an invocation to end, or for the stock.
@@ -158,6 +174,11 @@ impl Core {
         Ok(function)
     }
 
+    /// Puts the files of a runtime, by their paths in it, where they are as long as the host is, for [`Spec::runtime_dir`].
+    pub fn place_runtime(&self, files: &[(&str, &[u8])]) -> Result<PathBuf> {
+        self.house.state.place("runtime", files)
+    }
+
     /// The supervisor.
     pub fn supervisor(&self) -> &Arc<Supervisor> {
         &self.supervisor
@@ -200,6 +221,7 @@ impl Core {
             pool = self.lock();
         }
         pool.in_flight += 1;
+        pool.begun += 1;
         if let Some(share) = pool.functions.get_mut(&function.id) {
             share.in_flight += 1;
         }
@@ -407,6 +429,27 @@ impl Core {
         living
     }
 
+    /// The invocations in flight, and all that ever were.
+    pub fn invocations(&self) -> (usize, u64) {
+        let pool = self.lock();
+        (pool.in_flight, pool.begun)
+    }
+
+    /// What it may do.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Who tells other programs what it does, where it could have a socket for them.
+    pub fn status(&self) -> Option<&Server> {
+        self.house.status.as_ref()
+    }
+
+    /// Memory that everything of it uses now, in bytes, where that is counted.
+    pub fn memory_used(&self) -> Option<u64> {
+        self.house.groups.memory_used()
+    }
+
     /// Destroys everything. False when something would not die within ten seconds; what is left of it is collected at
     /// the next start.
     pub fn close(&self) -> bool {
@@ -414,6 +457,7 @@ impl Core {
             return true;
         }
         let deadline = Instant::now() + CLOSING;
+        self.status().inspect(|status| status.stop());
         self.room.notify_all();
         let living = self.supervisor.living();
         for environment in &living {
@@ -448,6 +492,21 @@ impl Core {
         false
     }
 
+    /// The same, with an error that says what is left.
+    pub fn end(&self) -> Result<()> {
+        if self.close() {
+            return Ok(());
+        }
+        let (cgroups, processes) = self.left();
+        let cgroups: Vec<String> = cgroups.iter().map(|path| path.display().to_string()).collect();
+        let subject = format!(
+            "the host: an environment would not die within ten seconds; left are the processes {processes:?} and the \
+             cgroups [{}]; the next host collects them when they can be ended",
+            cgroups.join(", ")
+        );
+        Err(Error::kernel("closing", subject, std::io::Error::from(std::io::ErrorKind::TimedOut)))
+    }
+
     /// Whether it is closed.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
@@ -473,6 +532,11 @@ impl Core {
             environment.kill(Cause::Retired);
         }
         self.room.notify_all();
+    }
+
+    /// Notes what went wrong beside the invocations.
+    pub(crate) fn note(&self, trouble: Trouble) {
+        self.troubles.add(trouble);
     }
 
     /// What went wrong beside the invocations since this was last asked.
@@ -519,6 +583,7 @@ impl Core {
     /// this does.
     pub fn disown(&self) {
         self.house.state.let_go();
+        self.status().inspect(|status| status.let_go());
     }
 
     fn wait_for_room<'a>(&self, mut pool: MutexGuard<'a, Pool>) -> MutexGuard<'a, Pool> {
