@@ -104,9 +104,7 @@ class Description:
             "markers": list(config.getini("markers")),
             "colours": bool(reporter and reporter._tw.hasmarkup),  # noqa: SLF001 - as pytest's own plugins do
             "env": {name: os.environ[name] for name in (*_SIGNS_OF_CI, *_OF_WORKERS) if name in os.environ},
-            "worker": os.environ.get("PYTEST_XDIST_WORKER", "master")
-            if config.pluginmanager.has_plugin("xdist")
-            else "",
+            "worker": os.environ.get("PYTEST_XDIST_WORKER", "master") if config.pluginmanager.has_plugin("xdist") else "",
         }
         if config.pluginmanager.has_plugin("hypothesispytest"):
             self._told["env"]["HYPOTHESIS_STORAGE_DIRECTORY"] = "/tmp/hypothesis"  # noqa: S108 - inside

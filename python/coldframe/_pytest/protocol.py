@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
 _STAGE = Path(__file__).with_name("stage") / "coldframe_tests.py"
 _HANDLER = "coldframe_tests.run"
-_NO_DEBUGGER = (
-    "A debugger cannot go into an environment; take the marker coldframe off to look at this test with --pdb."
-)
+_NO_DEBUGGER = "A debugger cannot go into an environment; take the marker coldframe off to look at this test with --pdb."
 _ADVICE: dict[type, str] = {
     InvocationTimeout: "raise timeout_s of the marker, or --coldframe-timeout, if it needs longer",
     OutOfMemoryError: "raise memory_mb of the marker, or --coldframe-memory, if it needs more",
@@ -113,9 +111,7 @@ class Runner:
             if "trouble" in answer:
                 return _not_there(reader, answer["trouble"])
             if (why := answer.get("ended")) is not None:
-                return _ended(
-                    reader, *_both(f"the test ended pytest in its environment: {failures.harmless(str(why))}")
-                )
+                return _ended(reader, *_both(f"the test ended pytest in its environment: {failures.harmless(str(why))}"))
             reports = reader.reports(answer.get("reports"))
             for warning, when in reader.warnings(answer.get("warnings")):
                 told = {"warning_message": warning, "when": when, "nodeid": item.nodeid, "location": None}

@@ -208,9 +208,7 @@ class Reader:
         name, value = _items(said, 2, "a property")
         if isinstance(value, str):
             value = _text(value, "a property")
-        elif not isinstance(value, bool | int | float | None) or (
-            isinstance(value, float) and not math.isfinite(value)
-        ):
+        elif not isinstance(value, bool | int | float | None) or (isinstance(value, float) and not math.isfinite(value)):
             _refuse("a property", f"of type {type(value).__name__}")
         return _text(name, "a property"), value
 
