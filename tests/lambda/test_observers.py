@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 import threading
 from concurrent.futures import CancelledError
 
@@ -178,6 +179,18 @@ def test_an_observer_that_raises_changes_nothing(make, caplog):
     told = [record for record in caplog.records if record.name == "coldframe.observers"]
     assert [record.levelno for record in told] == [logging.ERROR] * 6
     assert "at the end" in told[-1].exc_text
+
+
+def test_a_fork_leaves_what_is_in_flight_to_its_parent(make, seen):
+    stream = make(PIECES).stream(2)
+    next(stream)
+    child = os.fork()
+    if not child:
+        stream.close()
+        os._exit(len(seen.ended))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert list(stream) == [b"1"]
+    assert seen.shown() == ["ok"]
 
 
 def test_uninstrument_ends_it_and_what_is_in_flight_is_told_of(make):
