@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 import threading
+from collections import deque
 from concurrent.futures import CancelledError
 
 import pytest
@@ -12,6 +13,7 @@ from conftest import living, until
 
 import coldframe
 from coldframe import _observers
+from coldframe._pytest.functions import _TestedFunction
 
 ECHO = "def handler(event, context):\n    return event"
 SLOW = "import time\ndef handler(event, context):\n    time.sleep(event)\n    return event"
@@ -233,3 +235,12 @@ def test_keyboard_interrupt_reaches_caller_and_observer(make, seen, monkeypatch)
     assert seen.shown() == ["KeyboardInterrupt"]
     assert isinstance(CancelledError(), Exception)
     assert living(fn.host, 0) == []
+
+
+def test_the_pytest_plugin_remembers_a_failure_once(make, seen):
+    plain, remembered = make("def handler(event, context):\n    raise ValueError('no')"), deque()
+    with _TestedFunction(remembered, plain.handler, plain.code, host=plain.host) as fn:
+        with pytest.raises(coldframe.HandlerError):
+            fn(1)
+        assert fn.invoke(2).ok is False
+    assert [invocation for _, invocation in remembered] == seen.ended
