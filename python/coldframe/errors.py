@@ -138,7 +138,7 @@ _BY_TYPE: dict[str, type[InvocationError]] = {
 }
 
 _ADVICE = {
-    "Runtime.ImportModuleError": "add what is missing to the code, a layer or the interpreter's installed packages",
+    "Runtime.ImportModuleError": "add what is missing to the code, python/ of a layer, or the installed packages",
     "Runtime.HandlerNotFound": "check the last part of the handler's name",
     "Runtime.BuiltInModuleConflict": "rename the module",
     "Sandbox.Timedout": "raise timeout_s, or watch context.get_remaining_time_in_millis() in the handler",

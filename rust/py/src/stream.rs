@@ -46,14 +46,14 @@ impl Stream {
         })
     }
 
-    fn outcome(&self) -> Option<Outcome> {
+    fn outcome(&self, py: Python<'_>) -> Option<Outcome> {
         // It waits for nobody: a thread that reads at this moment needs the interpreter lock, which this one holds, to get on.
-        match self.streaming.try_lock() {
+        let outcome = match self.streaming.try_lock() {
             Ok(mut streaming) => streaming.take_outcome(),
             Err(TryLockError::Poisoned(e)) => e.into_inner().take_outcome(),
             Err(TryLockError::WouldBlock) => None,
-        }
-        .map(Outcome)
+        };
+        outcome.inspect(|outcome| news::tell_of_failure(py, outcome)).map(Outcome)
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
