@@ -12,7 +12,7 @@ asyncio_default_fixture_loop_scope = function
 timeout = 60
 """
 
-RECORDER = '''
+RECORDER = """
 import json
 import os
 
@@ -32,7 +32,7 @@ def pytest_runtest_logreport(report):
         told |= {"text": report.longreprtext, "location": report.location, "xfail": getattr(report, "wasxfail", None)}
         with open(os.environ["RECORD"], "a") as file:
             print(json.dumps(told), file=file)
-'''
+"""
 
 
 @pytest.fixture

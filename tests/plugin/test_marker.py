@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
 pytest_plugins = ["pytester", "projects"]
 
 CASES = Path(__file__).with_name("cases.py")

@@ -75,7 +75,7 @@ def harmless(text: str) -> str:
 
 def _raised(error: BaseException | None) -> Iterator[Invocation]:
     """Yield the invocations of an exception, of those that led to it, and of those that it groups."""
-    queue, seen = [error], set()
+    queue, seen = [error], set[int]()
     while queue and len(seen) < _MOST_CAUSES:
         current = queue.pop(0)
         if current is None or id(current) in seen:

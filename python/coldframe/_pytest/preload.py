@@ -35,7 +35,7 @@ def names(session: pytest.Session, description: Description) -> list[str]:
 
 
 def _of_tests(session: pytest.Session, description: Description) -> Iterator[str]:
-    """Yield what the files of marked tests import, and the conftest files above them, through modules of the project."""
+    """Yield what files of marked tests import, and conftest files above them, also through modules of the project."""
     files = {item.path: None for item in session.items if item.get_closest_marker("coldframe")}
     folders = {str(parent): None for path in files for parent in path.parents if description.project.inside(parent)}
     queue = [(str(path.parent), path.stem) for path in files] + [(folder, "conftest") for folder in folders]
@@ -50,8 +50,8 @@ def _of_tests(session: pytest.Session, description: Description) -> Iterator[str
         yield from tops
         for root in roots:
             for top in tops:
-                place = os.path.join(root, top)  # noqa: PTH118 - as sys.path spells it
-                if (root, top) not in seen and (os.path.isdir(place) or os.path.isfile(f"{place}.py")):  # noqa: PTH112, PTH113
+                place = os.path.join(root, top)
+                if (root, top) not in seen and (os.path.isdir(place) or os.path.isfile(f"{place}.py")):
                     seen.add((root, top))
                     queue.append((root, top))
 

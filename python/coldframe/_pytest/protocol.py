@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 _STAGE = Path(__file__).with_name("stage") / "coldframe_tests.py"
 _HANDLER = "coldframe_tests.run"
-_NO_DEBUGGER = "A debugger cannot go into an environment; take the marker coldframe off to look at this test with --pdb."
+_NO_DEBUGGER = (
+    "A debugger cannot go into an environment; take the marker coldframe off to look at this test with --pdb."
+)
 _ADVICE: dict[type, str] = {
     InvocationTimeout: "raise timeout_s of the marker, or --coldframe-timeout, if it needs longer",
     OutOfMemoryError: "raise memory_mb of the marker, or --coldframe-memory, if it needs more",
@@ -111,7 +113,9 @@ class Runner:
             if "trouble" in answer:
                 return _not_there(reader, answer["trouble"])
             if (why := answer.get("ended")) is not None:
-                return _ended(reader, *_both(f"the test ended pytest in its environment: {failures.harmless(str(why))}"))
+                return _ended(
+                    reader, *_both(f"the test ended pytest in its environment: {failures.harmless(str(why))}")
+                )
             reports = reader.reports(answer.get("reports"))
             for warning, when in reader.warnings(answer.get("warnings")):
                 told = {"warning_message": warning, "when": when, "nodeid": item.nodeid, "location": None}
@@ -175,7 +179,7 @@ class Runner:
 
 
 class _TestFunction(Function):
-    """A function that runs a test: on one processor at least, whatever its memory, or tests would take longer inside."""
+    """A function that runs a test: with one processor, whatever its memory, so that it takes as long as in place."""
 
     _lazy = True
 
