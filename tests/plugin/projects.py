@@ -7,7 +7,7 @@ import pytest
 
 CONFIGURATION = """
 [pytest]
-addopts = --strict-markers --strict-config -p no:cacheprovider
+addopts = --strict-markers --strict-config -p no:cacheprovider -p no:hypothesispytest -p no:benchmark
 asyncio_default_fixture_loop_scope = function
 timeout = 60
 """

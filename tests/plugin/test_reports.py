@@ -55,7 +55,7 @@ JUNK = [
 @pytest.fixture
 def told(pytester):
     """Return a reader for a test, and what a pytest that runs it says, as JSON."""
-    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    pytester.makeini("[pytest]\naddopts = -p no:asyncio -p no:hypothesispytest\n")
     item = pytester.getitem(SOURCE, "test_it")
     config = item.config
     config.option.showlocals = True

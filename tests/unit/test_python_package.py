@@ -72,9 +72,9 @@ def test_a_release_build_does_not_warn(fake):
         importlib.import_module("coldframe")
 
 
-def test_the_fixture_closes_what_it_made(coldframe, fake, code):
+def test_the_fixture_closes_what_it_made(coldframe, fake, code, pytestconfig):
     plugin = importlib.import_module("coldframe.pytest_plugin")
-    fixture = plugin.coldframe_function.__wrapped__()
+    fixture = plugin.coldframe_function.__wrapped__(pytestconfig, coldframe.default_host())
     make = next(fixture)
     first, second = make("app.handler", code, memory_mb=64), make("app.handler", code=code)
     assert first({"n": 3}) == {"n": 3}
