@@ -39,6 +39,10 @@ MOST_WARNINGS = 50
 MOST_BYTES = 5 << 20
 OF_PYTEST = re.compile("/_pytest/|/pluggy/|^<frozen ")
 SHARE = 0.1  # of the time that a test has, before the end of which it has to say where it stands
+NO_HOST = (
+    "a test with the marker coldframe runs in an environment itself, and an environment cannot make others; "
+    "take off the marker, or have a test without it make the function"
+)
 NO_DEBUGGER = "breakpoint(): a debugger cannot go into an environment; take the marker coldframe off to use one"
 
 
@@ -115,6 +119,14 @@ def restore_coldframe() -> None:
 
         warm.coldframe.function = sys.modules["coldframe"].function  # type: ignore[attr-defined]
         sys.modules["coldframe"] = warm.coldframe
+        warm.coldframe._core.Host = no_host  # noqa: SLF001 - our own
+
+
+def no_host(**_settings: object) -> NoReturn:
+    """Say why there are no environments here, before the host looks for what it lacks."""
+    from coldframe.errors import HostCapabilityError  # noqa: PLC0415 - for a test that should not want it
+
+    raise HostCapabilityError(NO_HOST)
 
 
 def prepare(reporter: Reporter) -> Session:
