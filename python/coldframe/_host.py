@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import weakref
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from coldframe._function import Function
     from coldframe._future import InvocationFuture
 
+
+# A library is quiet unless its program wants to hear of it. Everybody who uses a host has loaded `logging` already.
+logging.getLogger("coldframe").addHandler(logging.NullHandler())
 
 # Threads beside those of the invocations in flight, so that a submission over the limit is refused and not queued.
 _SPARE_THREADS = 8

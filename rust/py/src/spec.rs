@@ -53,7 +53,7 @@ pub fn from_keywords(given: &Bound<'_, PyDict>) -> PyResult<Spec> {
             zip_mb: item(given, "max_zip_mb")?,
             image_mb: item(given, "max_image_mb")?,
         },
-        proc_view: if item::<String>(given, "proc")? == "masked" { ProcView::Masked } else { ProcView::Pid },
+        proc_view: Some(if item::<String>(given, "proc")? == "masked" { ProcView::Masked } else { ProcView::Pid }),
         noexec_tmp: item(given, "noexec_tmp")?,
         runtime_dir: item::<PathBuf>(given, "runtime_dir")?,
     })
