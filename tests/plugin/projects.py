@@ -36,8 +36,10 @@ def pytest_runtest_logreport(report):
 
 
 @pytest.fixture
-def project(pytester, monkeypatch):
+def project(pytester, monkeypatch, tmp_path_factory):
     """Return a directory with a configuration, and a conftest file that writes down what is reported."""
+    # pytester makes the project the user's home, where coldframe would keep code, which no test may see.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache", numbered=True)))
     pytester.makeini(CONFIGURATION)
     pytester.makeconftest(RECORDER)
     for name in ("CI", "BUILD_NUMBER", "PYTEST_ADDOPTS"):

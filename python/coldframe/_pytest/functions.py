@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from coldframe import Host, Invocation, _core
+    from coldframe import Host, Invocation
     from coldframe._options import FunctionOptions
 
 
@@ -71,11 +71,9 @@ class _TestedFunction(Function):
                 self._remembered.append((self.name, error.invocation))
             raise
 
-    def _call(
-        self, body: bytes, options: tuple[float | None, bytes | None], ticket: _core.Ticket | None, *, wait: bool
-    ) -> Invocation:
+    def _call(self, *arguments: Any, **options: Any) -> Invocation:  # noqa: ANN401 - passed on as they come
         """Run one invocation, for every form but a plain call."""
-        invocation = super()._call(body, options, ticket, wait=wait)
+        invocation = super()._call(*arguments, **options)
         if invocation.error is not None:
             self._remembered.append((self.name, invocation))
         return invocation

@@ -28,7 +28,7 @@ def names(session: pytest.Session, description: Description) -> list[str]:
     """
     installed = installed_in(describe("python").site)
     inside = {name for name, path in installed.items() if _is_the_projects(path, description)}
-    found = {_WARM, *(module for _, module in description.plugins)}
+    found = {"pytest", _WARM, *(module for _, module in description.plugins)}
     found |= set(_of_tests(session, description)) - sys.stdlib_module_names - {"coldframe"}
     tops = {name: name.partition(".")[0] for name in found}
     return sorted(name for name, top in tops.items() if top in installed and (top not in inside or name == _WARM))
