@@ -96,7 +96,7 @@ class Runner:
         if any(report.failed for report in reports) and self._config.getoption("usepdb", default=False):
             next(report for report in reports if report.failed).sections.append(("coldframe: --pdb", _NO_DEBUGGER))
         if self._config.getoption("capture", default="fd") in ("no", "tee-sys"):
-            sys.stdout.write("".join(self._output(invocation)))
+            sys.stdout.write("\n".join(self._output(invocation)))
         return reports
 
     def _reports(self, item: pytest.Item, reader: Reader, invocation: Invocation) -> list[pytest.TestReport]:
@@ -168,14 +168,13 @@ class Runner:
             kept[1].close()
 
     def _output(self, invocation: Invocation) -> list[str]:
-        """Return what a test wrote, line by line, without the platform's lines."""
-        lines = failures.harmless(invocation.log).splitlines(keepends=True)
-        return [self.description.project.in_text(line) for line in lines if not line.startswith(failures.PLATFORM)]
+        """Return what a test wrote, line by line, with the paths of the host and without the frames of pytest."""
+        lines = [line for line in failures.output(invocation) if not _OF_PYTEST.match(line)]
+        return [self.description.project.in_text(line) for line in lines]
 
     def _epitaph(self, invocation: Invocation, headline: str) -> str:
         """Return how an environment ended: verdict, REPORT line, and the end of its log."""
-        lines = [line for line in self._output(invocation) if not _OF_PYTEST.match(line)]
-        return failures.describe(invocation, headline, lines) + "\n"
+        return failures.describe(invocation, headline, self._output(invocation)) + "\n"
 
 
 class _TestFunction(Function):
