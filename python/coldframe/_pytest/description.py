@@ -108,7 +108,7 @@ class Description:
             if config.pluginmanager.has_plugin("xdist")
             else "",
         }
-        if config.pluginmanager.has_plugin("hypothesispytest"):
+        if "hypothesis" in sys.modules:
             self._told["env"]["HYPOTHESIS_STORAGE_DIRECTORY"] = "/tmp/hypothesis"  # noqa: S108 - inside
 
     def of(self, item: pytest.Item, *, whole_file: bool) -> dict[str, Any]:

@@ -29,6 +29,7 @@ _HANDLER = "coldframe_tests.run"
 _NO_DEBUGGER = (
     "A debugger cannot go into an environment; take the marker coldframe off to look at this test with --pdb."
 )
+_LONGEST_WHY = 100_000
 _ADVICE: dict[type, str] = {
     InvocationTimeout: "raise timeout_s of the marker, or --coldframe-timeout, if it needs longer",
     OutOfMemoryError: "raise memory_mb of the marker, or --coldframe-memory, if it needs more",
@@ -111,7 +112,7 @@ class Runner:
         try:
             answer = invocation.payload if isinstance(invocation.payload, dict) else {}
             if "trouble" in answer:
-                return _not_there(reader, answer["trouble"])
+                return self._not_there(reader, answer["trouble"])
             if (why := answer.get("ended")) is not None:
                 return _ended(
                     reader, *_both(f"the test ended pytest in its environment: {failures.harmless(str(why))}")
@@ -123,6 +124,18 @@ class Runner:
         except MalformedError as error:
             return _ended(reader, *_both(f"what came out of the environment is no report of pytest's: {error}"))
         return reports
+
+    def _not_there(self, reader: Reader, trouble: object) -> list[pytest.TestReport]:
+        """Return the reports of a test that could not be collected inside."""
+        told = trouble if isinstance(trouble, dict) else {}
+        why = self.description.project.in_text(failures.harmless(str(told.get("why"))[:_LONGEST_WHY])).strip()
+        if told.get("outcome") == "skipped":
+            return [reader.skipped(told.get("where"), why), reader.passed("teardown")]
+        headline = (
+            f"cannot be collected in its environment: {why.splitlines()[-1].removeprefix('E   ') if why else '?'}"
+        )
+        text = f"The test cannot be collected in its environment:\n{why}\n"
+        return [reader.failed("setup", headline, text), reader.passed("teardown")]
 
     @contextlib.contextmanager
     def _function(self, item: pytest.Item, options: dict[str, Any]) -> Iterator[Function]:
@@ -198,14 +211,3 @@ def _ended(reader: Reader, headline: str, text: str, *, seconds: float = 0.0) ->
 def _both(text: str) -> tuple[str, str]:
     """Return a text as a headline, and as all there is to say."""
     return text.splitlines()[0], f"{text}\n"
-
-
-def _not_there(reader: Reader, trouble: object) -> list[pytest.TestReport]:
-    """Return the reports of a test that could not be collected inside."""
-    told = trouble if isinstance(trouble, dict) else {}
-    why = failures.harmless(str(told.get("why"))[:100_000])
-    if told.get("outcome") == "skipped":
-        return [reader.skipped(told.get("where"), why), reader.passed("teardown")]
-    text = f"the test cannot be collected in its environment:\n{why}\n"
-    headline = f"cannot be collected in its environment: {(why.strip() or '?').splitlines()[-1]}"
-    return [reader.failed("setup", headline, text), reader.passed("teardown")]

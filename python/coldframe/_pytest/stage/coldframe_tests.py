@@ -37,7 +37,7 @@ LOG = os.dup(2)  # which pytest captures
 MOST_TEXT = 256 << 10
 MOST_WARNINGS = 50
 MOST_BYTES = 5 << 20
-OF_PYTEST = re.compile("/_pytest/|/pluggy/|^<frozen ")
+OF_PYTEST = re.compile("/(?:_pytest|pluggy|importlib)/|^<frozen ")
 SHARE = 0.1  # of the time that a test has, before the end of which it has to say where it stands
 NO_HOST = (
     "a test with the marker coldframe runs in an environment itself, and an environment cannot make others; "
