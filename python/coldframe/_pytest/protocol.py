@@ -88,8 +88,8 @@ class Runner:
                 invocation = function.invoke({"nodeid": item.nodeid})
         except ColdframeError as error:
             # Here nothing was run: what is wrong is with the marker, or with the host.
-            why = f"@pytest.mark.coldframe of {item.nodeid}: {error}"
-            return [reader.failed("setup", why, f"{why}\n"), reader.passed("teardown")]
+            why = f"@pytest.mark.coldframe of {item.nodeid}: {error}\n"
+            return [reader.failed("setup", str(error), why), reader.passed("teardown")]
         except pytest.fail.Exception as error:
             # Another plugin lost its patience, such as pytest-timeout; the environment has been killed.
             return _ended(reader, f"Failed: {error}", f"{error}\n")
