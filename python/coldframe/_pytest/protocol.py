@@ -131,9 +131,8 @@ class Runner:
         why = self.description.project.in_text(failures.harmless(str(told.get("why"))[:_LONGEST_WHY])).strip()
         if told.get("outcome") == "skipped":
             return [reader.skipped(told.get("where"), why), reader.passed("teardown")]
-        headline = (
-            f"cannot be collected in its environment: {why.splitlines()[-1].removeprefix('E   ') if why else '?'}"
-        )
+        cause = why.splitlines()[-1].removeprefix("E   ") if why else "no reason"
+        headline = f"{cause} (it cannot be collected in its environment)"
         text = f"The test cannot be collected in its environment:\n{why}\n"
         return [reader.failed("setup", headline, text), reader.passed("teardown")]
 
