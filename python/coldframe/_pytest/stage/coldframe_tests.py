@@ -43,6 +43,10 @@ NO_HOST = (
     "a test with the marker coldframe runs in an environment itself, and an environment cannot make others; "
     "take off the marker, or have a test without it make the function"
 )
+NO_PLUGIN = (
+    "the plugin {} cannot be imported in an environment ({}): there are the project and the installed packages, "
+    "and no other directories of PYTHONPATH"
+)
 NO_DEBUGGER = "breakpoint(): a debugger cannot go into an environment; take the marker coldframe off to use one"
 
 
@@ -147,7 +151,11 @@ def prepare(reporter: Reporter) -> Session:
     if DESCRIPTION["worker"]:
         config.pluginmanager.register(Workers(), "xdist")
     for name, module in DESCRIPTION["plugins"]:
-        config.pluginmanager.register(importlib.import_module(module), name)
+        try:
+            plugin = importlib.import_module(module)
+        except ImportError as error:
+            raise pytest.UsageError(NO_PLUGIN.format(name, error)) from None
+        config.pluginmanager.register(plugin, name)
     config.option.__dict__.update(DESCRIPTION["options"])
     config.parse(DESCRIPTION["args"], addopts=False)
     session = Session.from_config(config)
