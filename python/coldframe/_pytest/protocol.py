@@ -42,18 +42,19 @@ def run(item: pytest.Item, nextitem: pytest.Item | None, defaults: Mapping[str, 
     """Run a test in an environment, and report as if it had run here: what `pytest_runtest_protocol` does."""
     hook = item.ihook
     hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    reports = Runner.of(item.config).run(item, defaults)
+    runner = Runner.of(item.config)
+    for report in runner.run(item, defaults):
+        hook.pytest_runtest_logreport(report=report)
     session = item.session
     # What tests before this one have set up is not wanted any longer than it would be if this one ran here.
     last = session.shouldfail or session.shouldstop
     try:
         session._setupstate.teardown_exact(None if last else nextitem)  # noqa: SLF001 - as other runners of tests do
-    except Exception:  # noqa: BLE001 - of somebody's fixture
+    except (Exception, pytest.fail.Exception, pytest.skip.Exception):  # noqa: BLE001 - of somebody's fixture
         text = traceback.format_exc()
         headline = f"a fixture of tests before this one: {text.splitlines()[-1]}"
-        reports.append(Reader(item, Runner.of(item.config).description.project).failed("teardown", headline, text))
-    for report in reports:
-        hook.pytest_runtest_logreport(report=report)
+        reader = Reader(item, runner.description.project)
+        hook.pytest_runtest_logreport(report=reader.failed("teardown", headline, text))
     hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
 
