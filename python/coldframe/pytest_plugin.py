@@ -13,7 +13,7 @@ import pytest
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Mapping
 
     from coldframe import Function, Host
     from coldframe._options import FunctionOptions
@@ -118,7 +118,7 @@ def coldframe_session_function(pytestconfig: pytest.Config, coldframe_host: Host
 
 
 _SETTINGS = ("memory_mb", "timeout_s", "isolation")
-_DEFAULTS = pytest.StashKey[dict[str, object]]()
+_DEFAULTS: pytest.StashKey[Mapping[str, object]] = pytest.StashKey()
 
 
 def _knows_numbers() -> bool:

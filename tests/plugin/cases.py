@@ -37,7 +37,7 @@ def test_passes(of_conftest):
 
 
 def test_compares(number):
-    assert {"a": number, "b": [1, 2, 3]} == {"a": 42, "b": [1, 2, 4]}
+    assert {"a": number, "b": [1, 2, 3]} == {"a": 42, "b": [1, 2, 3]}
 
 
 def test_prints(capsys):

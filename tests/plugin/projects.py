@@ -7,12 +7,12 @@ import pytest
 
 CONFIGURATION = """
 [pytest]
-addopts = --strict-markers --strict-config -p no:cacheprovider
+addopts = --strict-markers --strict-config -p no:cacheprovider -p no:hypothesispytest -p no:benchmark
 asyncio_default_fixture_loop_scope = function
 timeout = 60
 """
 
-RECORDER = '''
+RECORDER = """
 import json
 import os
 
@@ -32,12 +32,14 @@ def pytest_runtest_logreport(report):
         told |= {"text": report.longreprtext, "location": report.location, "xfail": getattr(report, "wasxfail", None)}
         with open(os.environ["RECORD"], "a") as file:
             print(json.dumps(told), file=file)
-'''
+"""
 
 
 @pytest.fixture
-def project(pytester, monkeypatch):
+def project(pytester, monkeypatch, tmp_path_factory):
     """Return a directory with a configuration, and a conftest file that writes down what is reported."""
+    # pytester makes the project the user's home, where coldframe would keep code, which no test may see.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache", numbered=True)))
     pytester.makeini(CONFIGURATION)
     pytester.makeconftest(RECORDER)
     for name in ("CI", "BUILD_NUMBER", "PYTEST_ADDOPTS"):

@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
 pytest_plugins = ["pytester", "projects"]
 
 CASES = Path(__file__).with_name("cases.py")
@@ -183,3 +181,79 @@ def test_marked_tests_stand_among_others_and_share_nothing_with_them(project):
     assert (text.count("up in False"), text.count("up in True")) == (1, 1)
     assert (text.count("down in False"), text.count("down in True")) == (1, 1)
     assert "the output of " in text
+
+
+LAYOUT = {
+    "src/shop/prices.py": "def price(item):\n    raise KeyError(item)\n",
+    "tests/conftest.py": """
+import pytest
+
+def pytest_addoption(parser):
+    parser.addoption("--currency")
+
+@pytest.fixture(scope="session")
+def currency(request):
+    return request.config.getoption("--currency")
+""",
+    "tests/unit/test_prices.py": """
+import pytest
+from shop.prices import price
+
+pytestmark = pytest.mark.coldframe
+
+def test_option(currency):
+    assert currency == "CHF"
+
+def test_price():
+    price("tea")
+""",
+    "tests/unit/test_elsewhere.py": """
+import os
+import pytest
+
+if os.path.exists("/var/task"):
+    pytest.skip("nothing of this inside", allow_module_level=True)
+
+@pytest.mark.coldframe
+def test_skipped():
+    pass
+""",
+    "tests/unit/test_nowhere.py": """
+import os
+import pytest
+
+if os.path.exists("/var/task"):
+    raise OSError("no such thing inside")
+
+@pytest.mark.coldframe
+def test_cannot_be():
+    pass
+""",
+}
+
+
+def test_a_project_is_found_inside_as_it_is_laid_out(project, monkeypatch):
+    for name, text in LAYOUT.items():
+        path = project.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    with project.path.joinpath("tox.ini").open("a") as file:
+        file.write("\npythonpath = src\n")
+    monkeypatch.chdir(project.path / "tests/unit")
+    result = project.runpytest_subprocess("--import-mode=importlib", "--tb=short", "-ra", "--currency=CHF")
+    result.assert_outcomes(passed=1, failed=1, skipped=1, errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*ERROR at setup of test_cannot_be*",
+            "The test cannot be collected in its environment:",
+            "test_nowhere.py:6: in <module>",
+            "E   OSError: no such thing inside",
+            "*test_price*",
+            "test_prices.py:11: in test_price",
+            "../../src/shop/prices.py:2: in price",
+            "E   KeyError: 'tea'",
+            "SKIPPED* test_elsewhere.py:6: nothing of this inside",
+            "ERROR test_nowhere.py::test_cannot_be - OSError: no such thing inside*",
+        ]
+    )
+    assert "/mnt/" not in result.stdout.str()

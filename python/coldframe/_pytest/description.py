@@ -39,7 +39,7 @@ _OUTSIDE = frozenset(
 )
 # Of pytest's own: the terminal's reporters.
 _WITHOUT = ("terminal", "terminalprogress", "coldframe.pytest_plugin")
-# Settings of plugins that stay outside are unknown inside, log_cli is for a terminal, and the project cannot be written.
+# What plugins set that stay outside is unknown inside, log_cli is for a terminal, and the project cannot be written.
 _SETTINGS = ("required_plugins=", "strict_config=false", "log_cli=false", "cache_dir=/tmp/pytest_cache")
 
 # Options that choose among tests, name places of the host, or stop a run: they have had their effect outside, or go
@@ -96,7 +96,7 @@ class Description:
         self.project = Project(config)
         self.plugins = list(_plugins(config))
         reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
-        self._told = {
+        self._told: dict[str, Any] = {
             "folder": self.project.folder,
             "args": self._arguments(config),
             "options": {name: value for name, value in vars(config.option).items() if _passes(name, value)},
@@ -104,9 +104,11 @@ class Description:
             "markers": list(config.getini("markers")),
             "colours": bool(reporter and reporter._tw.hasmarkup),  # noqa: SLF001 - as pytest's own plugins do
             "env": {name: os.environ[name] for name in (*_SIGNS_OF_CI, *_OF_WORKERS) if name in os.environ},
-            "worker": os.environ.get("PYTEST_XDIST_WORKER", "master") if config.pluginmanager.has_plugin("xdist") else "",
+            "worker": os.environ.get("PYTEST_XDIST_WORKER", "master")
+            if config.pluginmanager.has_plugin("xdist")
+            else "",
         }
-        if config.pluginmanager.has_plugin("hypothesispytest"):
+        if "hypothesis" in sys.modules:
             self._told["env"]["HYPOTHESIS_STORAGE_DIRECTORY"] = "/tmp/hypothesis"  # noqa: S108 - inside
 
     def of(self, item: pytest.Item, *, whole_file: bool) -> dict[str, Any]:
@@ -138,9 +140,9 @@ class Description:
         given = [name for name in config.option.plugins if name.startswith("no:")]
         for name in (*given, *(f"no:{name}" for name in _WITHOUT)):
             arguments += ["-p", name]
-        for override in (*(config.getoption("override_ini", default=None) or ()), *_SETTINGS):
+        for override in (*_listed(config, "override_ini"), *_SETTINGS):
             arguments += ["-o", override]
-        for rule in (*(config.getoption("pythonwarnings", default=None) or ()), "ignore::pytest.PytestConfigWarning"):
+        for rule in (*_listed(config, "pythonwarnings"), "ignore::pytest.PytestConfigWarning"):
             arguments += ["-W", rule]
         return arguments
 
@@ -153,6 +155,11 @@ class Description:
             if not installed and (inside := self.project.inside(os.path.abspath(folder))):
                 found.append(inside)
         return list(dict.fromkeys(found))
+
+
+def _listed(config: pytest.Config, name: str) -> list[str]:
+    """Return what was given for an option that can be given many times."""
+    return list(config.getoption(name, default=None) or ())
 
 
 def _plugins(config: pytest.Config) -> Iterator[tuple[str, str]]:

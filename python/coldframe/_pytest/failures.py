@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 _MOST = 3
 """Of how many invocations a report tells: the last ones."""
-PLATFORM = ("START ", "END ", "REPORT ", "INIT_START ", "INIT_REPORT ", "RESTORE_START ", "RESTORE_REPORT ")
+_PLATFORM = ("START ", "END ", "REPORT ", "INIT_START ", "INIT_REPORT ", "RESTORE_START ", "RESTORE_REPORT ")
 """How the lines of a log begin that no function has written."""
 _MOST_LINES = 30
 _MOST_TEXT = 8_192
+_LONGEST_REPORT = 4_096
 _MOST_CAUSES = 20
 
 _CONTROL = re.compile(r"\x1b(?!\[[0-9;]{0,20}m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -48,21 +49,26 @@ def tell(config: pytest.Config, call: pytest.CallInfo[None], report: pytest.Test
         known.clear()
 
 
-def describe(invocation: Invocation, verdict: str | None = None, output: Sequence[str] | None = None) -> str:
+def describe(invocation: Invocation, verdict: str | None = None, lines: Sequence[str] | None = None) -> str:
     """Return an invocation's verdict, its REPORT line and the end of its log, as text of a bounded size.
 
-    `verdict` and `output`, the log's lines without the platform's, are those of the invocation unless they are given.
+    `verdict` and the `lines` of its output are those of the invocation, unless they are given.
     """
-    log = harmless(invocation.log).splitlines()
-    lines = log if output is None else output
-    lines = [line.rstrip("\n") for line in lines if not line.startswith(PLATFORM)]
+    lines = output(invocation) if lines is None else lines
     parts = [verdict or ("ok" if invocation.error is None else harmless(str(invocation.error)[:_MOST_TEXT]))]
-    parts += [line.rstrip() for line in log[-1:] if line.startswith("REPORT ")]
+    last = harmless(invocation.log[-_LONGEST_REPORT:].rstrip()).splitlines()
+    parts += [line.rstrip() for line in last[-1:] if line.startswith("REPORT ")]
     if shown := "\n".join(lines[-_MOST_LINES:])[-_MOST_TEXT:].rstrip():
         cut = len(lines) - _MOST_LINES
         parts.append(f"The end of its log, after {cut:,} lines:" if cut > 0 else "Its log:")
         parts.append(shown)
     return "\n".join(parts)
+
+
+def output(invocation: Invocation) -> list[str]:
+    """Return what a function wrote, line by line, without the lines of the platform."""
+    text = invocation.log.replace("\r\n", "\n").replace("\r", "\n")  # which stands for a new line in Lambda's logs
+    return [line for line in harmless(text).split("\n") if not line.startswith(_PLATFORM)]
 
 
 def harmless(text: str) -> str:
@@ -75,7 +81,7 @@ def harmless(text: str) -> str:
 
 def _raised(error: BaseException | None) -> Iterator[Invocation]:
     """Yield the invocations of an exception, of those that led to it, and of those that it groups."""
-    queue, seen = [error], set()
+    queue, seen = [error], set[int]()
     while queue and len(seen) < _MOST_CAUSES:
         current = queue.pop(0)
         if current is None or id(current) in seen:

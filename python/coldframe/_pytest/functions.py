@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from coldframe import Host, Invocation, _core
+    from coldframe import Host, Invocation
     from coldframe._options import FunctionOptions
 
 

@@ -28,14 +28,14 @@ def names(session: pytest.Session, description: Description) -> list[str]:
     """
     installed = installed_in(describe("python").site)
     inside = {name for name, path in installed.items() if _is_the_projects(path, description)}
-    found = {_WARM, *(module for _, module in description.plugins)}
+    found = {"pytest", _WARM, *(module for _, module in description.plugins)}
     found |= set(_of_tests(session, description)) - sys.stdlib_module_names - {"coldframe"}
     tops = {name: name.partition(".")[0] for name in found}
     return sorted(name for name, top in tops.items() if top in installed and (top not in inside or name == _WARM))
 
 
 def _of_tests(session: pytest.Session, description: Description) -> Iterator[str]:
-    """Yield what the files of marked tests import, and the conftest files above them, through modules of the project."""
+    """Yield what files of marked tests import, and conftest files above them, also through modules of the project."""
     files = {item.path: None for item in session.items if item.get_closest_marker("coldframe")}
     folders = {str(parent): None for path in files for parent in path.parents if description.project.inside(parent)}
     queue = [(str(path.parent), path.stem) for path in files] + [(folder, "conftest") for folder in folders]
@@ -50,8 +50,8 @@ def _of_tests(session: pytest.Session, description: Description) -> Iterator[str
         yield from tops
         for root in roots:
             for top in tops:
-                place = os.path.join(root, top)  # noqa: PTH118 - as sys.path spells it
-                if (root, top) not in seen and (os.path.isdir(place) or os.path.isfile(f"{place}.py")):  # noqa: PTH112, PTH113
+                place = os.path.join(root, top)
+                if (root, top) not in seen and (os.path.isdir(place) or os.path.isfile(f"{place}.py")):
                     seen.add((root, top))
                     queue.append((root, top))
 

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 _STAGE = Path(__file__).with_name("stage") / "coldframe_tests.py"
 _HANDLER = "coldframe_tests.run"
-_NO_DEBUGGER = "A debugger cannot go into an environment; take the marker coldframe off to look at this test with --pdb."
+_NO_DEBUGGER = (
+    "A debugger cannot go into an environment; take the marker coldframe off to look at this test with --pdb."
+)
+_LONGEST_WHY = 100_000
 _ADVICE: dict[type, str] = {
     InvocationTimeout: "raise timeout_s of the marker, or --coldframe-timeout, if it needs longer",
     OutOfMemoryError: "raise memory_mb of the marker, or --coldframe-memory, if it needs more",
@@ -39,18 +42,19 @@ def run(item: pytest.Item, nextitem: pytest.Item | None, defaults: Mapping[str, 
     """Run a test in an environment, and report as if it had run here: what `pytest_runtest_protocol` does."""
     hook = item.ihook
     hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    reports = Runner.of(item.config).run(item, defaults)
+    runner = Runner.of(item.config)
+    for report in runner.run(item, defaults):
+        hook.pytest_runtest_logreport(report=report)
     session = item.session
     # What tests before this one have set up is not wanted any longer than it would be if this one ran here.
     last = session.shouldfail or session.shouldstop
     try:
         session._setupstate.teardown_exact(None if last else nextitem)  # noqa: SLF001 - as other runners of tests do
-    except Exception:  # noqa: BLE001 - of somebody's fixture
+    except (Exception, pytest.fail.Exception, pytest.skip.Exception):  # noqa: BLE001 - of somebody's fixture
         text = traceback.format_exc()
         headline = f"a fixture of tests before this one: {text.splitlines()[-1]}"
-        reports.append(Reader(item, Runner.of(item.config).description.project).failed("teardown", headline, text))
-    for report in reports:
-        hook.pytest_runtest_logreport(report=report)
+        reader = Reader(item, runner.description.project)
+        hook.pytest_runtest_logreport(report=reader.failed("teardown", headline, text))
     hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
 
@@ -85,8 +89,8 @@ class Runner:
                 invocation = function.invoke({"nodeid": item.nodeid})
         except ColdframeError as error:
             # Here nothing was run: what is wrong is with the marker, or with the host.
-            why = f"@pytest.mark.coldframe of {item.nodeid}: {error}"
-            return [reader.failed("setup", why, f"{why}\n"), reader.passed("teardown")]
+            why = f"@pytest.mark.coldframe of {item.nodeid}: {error}\n"
+            return [reader.failed("setup", str(error), why), reader.passed("teardown")]
         except pytest.fail.Exception as error:
             # Another plugin lost its patience, such as pytest-timeout; the environment has been killed.
             return _ended(reader, f"Failed: {error}", f"{error}\n")
@@ -94,7 +98,7 @@ class Runner:
         if any(report.failed for report in reports) and self._config.getoption("usepdb", default=False):
             next(report for report in reports if report.failed).sections.append(("coldframe: --pdb", _NO_DEBUGGER))
         if self._config.getoption("capture", default="fd") in ("no", "tee-sys"):
-            sys.stdout.write("".join(self._output(invocation)))
+            sys.stdout.write("\n".join(self._output(invocation)))
         return reports
 
     def _reports(self, item: pytest.Item, reader: Reader, invocation: Invocation) -> list[pytest.TestReport]:
@@ -109,9 +113,11 @@ class Runner:
         try:
             answer = invocation.payload if isinstance(invocation.payload, dict) else {}
             if "trouble" in answer:
-                return _not_there(reader, answer["trouble"])
+                return self._not_there(reader, answer["trouble"])
             if (why := answer.get("ended")) is not None:
-                return _ended(reader, *_both(f"the test ended pytest in its environment: {failures.harmless(str(why))}"))
+                return _ended(
+                    reader, *_both(f"the test ended pytest in its environment: {failures.harmless(str(why))}")
+                )
             reports = reader.reports(answer.get("reports"))
             for warning, when in reader.warnings(answer.get("warnings")):
                 told = {"warning_message": warning, "when": when, "nodeid": item.nodeid, "location": None}
@@ -119,6 +125,17 @@ class Runner:
         except MalformedError as error:
             return _ended(reader, *_both(f"what came out of the environment is no report of pytest's: {error}"))
         return reports
+
+    def _not_there(self, reader: Reader, trouble: object) -> list[pytest.TestReport]:
+        """Return the reports of a test that could not be collected inside."""
+        told = trouble if isinstance(trouble, dict) else {}
+        why = self.description.project.in_text(failures.harmless(str(told.get("why"))[:_LONGEST_WHY])).strip()
+        if told.get("outcome") == "skipped":
+            return [reader.skipped(told.get("where"), why), reader.passed("teardown")]
+        cause = why.splitlines()[-1].removeprefix("E   ") if why else "no reason"
+        headline = f"{cause} (it cannot be collected in its environment)"
+        text = f"The test cannot be collected in its environment:\n{why}\n"
+        return [reader.failed("setup", headline, text), reader.passed("teardown")]
 
     @contextlib.contextmanager
     def _function(self, item: pytest.Item, options: dict[str, Any]) -> Iterator[Function]:
@@ -164,18 +181,17 @@ class Runner:
             kept[1].close()
 
     def _output(self, invocation: Invocation) -> list[str]:
-        """Return what a test wrote, line by line, without the platform's lines."""
-        lines = failures.harmless(invocation.log).splitlines(keepends=True)
-        return [self.description.project.in_text(line) for line in lines if not line.startswith(failures.PLATFORM)]
+        """Return what a test wrote, line by line, with the paths of the host and without the frames of pytest."""
+        lines = [line for line in failures.output(invocation) if not _OF_PYTEST.match(line)]
+        return [self.description.project.in_text(line) for line in lines]
 
     def _epitaph(self, invocation: Invocation, headline: str) -> str:
         """Return how an environment ended: verdict, REPORT line, and the end of its log."""
-        lines = [line for line in self._output(invocation) if not _OF_PYTEST.match(line)]
-        return failures.describe(invocation, headline, lines) + "\n"
+        return failures.describe(invocation, headline, self._output(invocation)) + "\n"
 
 
 class _TestFunction(Function):
-    """A function that runs a test: on one processor at least, whatever its memory, or tests would take longer inside."""
+    """A function that runs a test: with one processor, whatever its memory, so that it takes as long as in place."""
 
     _lazy = True
 
@@ -195,14 +211,3 @@ def _ended(reader: Reader, headline: str, text: str, *, seconds: float = 0.0) ->
 def _both(text: str) -> tuple[str, str]:
     """Return a text as a headline, and as all there is to say."""
     return text.splitlines()[0], f"{text}\n"
-
-
-def _not_there(reader: Reader, trouble: object) -> list[pytest.TestReport]:
-    """Return the reports of a test that could not be collected inside."""
-    told = trouble if isinstance(trouble, dict) else {}
-    why = failures.harmless(str(told.get("why"))[:100_000])
-    if told.get("outcome") == "skipped":
-        return [reader.skipped(told.get("where"), why), reader.passed("teardown")]
-    text = f"the test cannot be collected in its environment:\n{why}\n"
-    headline = f"cannot be collected in its environment: {(why.strip() or '?').splitlines()[-1]}"
-    return [reader.failed("setup", headline, text), reader.passed("teardown")]

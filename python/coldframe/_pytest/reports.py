@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import builtins
 import math
-import warnings
 from typing import TYPE_CHECKING, Any, NoReturn
+from warnings import WarningMessage
 
 import pytest
 
@@ -52,7 +52,7 @@ class Reader:
             _refuse("the reports", "in another order")
         return reports
 
-    def warnings(self, said: object) -> list[tuple[warnings.WarningMessage, str]]:
+    def warnings(self, said: object) -> list[tuple[WarningMessage, str]]:
         """Return warnings, each with the moment it came in; their classes are Python's, or in their text."""
         return [self._warning(each) for each in _list(said, "the warnings")[:_MOST_WARNINGS]]
 
@@ -122,7 +122,7 @@ class Reader:
         if not isinstance(report, pytest.TestReport):
             raise MalformedError("this pytest does not know its kind")
         if "_subtest.context" in data:  # pytest quotes the values once more whenever it reads them
-            object.__setattr__(report.context, "kwargs", data["_subtest.context"]["kwargs"])  # type: ignore[attr-defined]
+            object.__setattr__(report.context, "kwargs", data["_subtest.context"]["kwargs"])
         return report
 
     def _longrepr(self, said: object) -> Any:  # noqa: ANN401 - pytest has four types for it
@@ -208,7 +208,9 @@ class Reader:
         name, value = _items(said, 2, "a property")
         if isinstance(value, str):
             value = _text(value, "a property")
-        elif not isinstance(value, bool | int | float | None) or (isinstance(value, float) and not math.isfinite(value)):
+        elif not isinstance(value, bool | int | float | None) or (
+            isinstance(value, float) and not math.isfinite(value)
+        ):
             _refuse("a property", f"of type {type(value).__name__}")
         return _text(name, "a property"), value
 
@@ -216,14 +218,14 @@ class Reader:
         """Return a path as it is called here."""
         return self._project.outside(_text(said, "a path").replace("\0", ""))
 
-    def _warning(self, said: object) -> tuple[warnings.WarningMessage, str]:
+    def _warning(self, said: object) -> tuple[WarningMessage, str]:
         """Return one warning, and when it came."""
         when, name, text, path, line = _items(said, 5, "a warning")
         category = getattr(builtins, _text(name, "a warning"), None)
         message = _text(text, "a warning")
         if not (isinstance(category, type) and issubclass(category, Warning)):
             category, message = UserWarning, f"{name}: {message}"
-        told = warnings.WarningMessage(category(message), category, self._path(path), _line(line))
+        told = WarningMessage(category(message), category, self._path(path), _line(line))
         return told, _choice(when, _WHEN, "a warning")
 
 

@@ -342,6 +342,14 @@ impl Spec {
     }
 
     /// The share of one CPU that goes with the memory, 1.0 at 1,769 MiB, or the least that was asked for.
+    ///
+    /// ```
+    /// # use coldframe_core::spec::Spec;
+    /// let spec = Spec { memory_mb: 64, ..Spec::new("app.handler", "code") };
+    /// assert!(spec.vcpus() < 0.04);
+    /// assert_eq!(Spec { least_vcpus: 1.0, ..spec.clone() }.vcpus(), 1.0);
+    /// assert!(Spec { least_vcpus: f64::NAN, ..spec }.check().is_err());
+    /// ```
     pub fn vcpus(&self) -> f64 {
         (self.memory_mb as f64 / MEMORY_OF_ONE_VCPU as f64).max(self.least_vcpus)
     }

@@ -18,19 +18,7 @@ import signal
 import sys
 import traceback
 from contextlib import suppress
-from typing import Any
-
-gc.disable()  # until everything is there
-DESCRIPTION = json.loads(os.environ.pop("COLDFRAME_TESTS"))
-LOG = os.dup(2)  # which pytest captures
-
-with suppress(ImportError):
-    from coldframe._pytest import warm
-
-    # The runtime's stand-in has the decorator alone, and a test module may want the names of errors and types as well.
-    plain = sys.modules["coldframe"].function
-    sys.modules["coldframe"] = warm.coldframe
-    warm.coldframe.function = plain
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import _pytest.assertion.rewrite
 import pytest
@@ -38,23 +26,28 @@ from _pytest._io import TerminalWriter
 from _pytest.config import get_config
 from _pytest.main import Session
 
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from warnings import WarningMessage
+
+gc.disable()  # until everything is there
+DESCRIPTION = json.loads(os.environ.pop("COLDFRAME_TESTS"))
+LOG = os.dup(2)  # which pytest captures
+
 MOST_TEXT = 256 << 10
 MOST_WARNINGS = 50
 MOST_BYTES = 5 << 20
-OF_PYTEST = re.compile("/_pytest/|/pluggy/|^<frozen ")
+OF_PYTEST = re.compile("/(?:_pytest|pluggy|importlib)/|^<frozen ")
 SHARE = 0.1  # of the time that a test has, before the end of which it has to say where it stands
+NO_HOST = (
+    "a test with the marker coldframe runs in an environment itself, and an environment cannot make others; "
+    "take off the marker, or have a test without it make the function"
+)
+NO_PLUGIN = (
+    "the plugin {} cannot be imported in an environment ({}): there are the project and the installed packages, "
+    "and no other directories of PYTHONPATH"
+)
 NO_DEBUGGER = "breakpoint(): a debugger cannot go into an environment; take the marker coldframe off to use one"
-
-
-class Nowhere:
-    """A file for what nobody reads: pytest wants a terminal to know whether to write in colours."""
-
-    encoding = "utf-8"
-
-    def write(self, _text: str) -> None:
-        """Do nothing."""
-
-    flush = isatty = lambda self: False
 
 
 class Reporter:
@@ -62,7 +55,7 @@ class Reporter:
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self._tw = TerminalWriter(Nowhere())
+        self._tw = TerminalWriter(open(os.devnull, "w"))  # noqa: PTH123, SIM115 - for as long as the process
         self._tw.hasmarkup = DESCRIPTION["colours"]
         self.config: Any = None
         self.reports: list[Any] = []
@@ -70,31 +63,31 @@ class Reporter:
         self.trouble: dict[str, Any] | None = None
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_configure(self, config: Any) -> None:
+    def pytest_configure(self, config: pytest.Config) -> None:
         """Know every marker that is known outside, where more plugins are loaded."""
         self.config = config
         known = config.getini("markers")
         known.extend(line for line in DESCRIPTION["markers"] if line not in known)
 
     @pytest.hookimpl(trylast=True)
-    def pytest_collectreport(self, report: Any) -> None:
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Keep the first reason why a test cannot be collected."""
         if not report.passed and self.trouble is None:
             where = report.longrepr if isinstance(report.longrepr, tuple) else None
             self.trouble = {"outcome": report.outcome, "where": plainly(where), "why": plainly(report.longreprtext)}
 
-    def pytest_runtest_logreport(self, report: Any) -> None:
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep a report as JSON."""
         self.reports.append(self.config.hook.pytest_report_to_serializable(config=self.config, report=report))
 
-    def pytest_warning_recorded(self, warning_message: Any, when: str) -> None:
+    def pytest_warning_recorded(self, warning_message: WarningMessage, when: str) -> None:
         """Keep a warning."""
         if len(self.warnings) < MOST_WARNINGS:
             told = warning_message
             self.warnings.append([when, told.category.__name__, str(told.message), told.filename, told.lineno])
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_setup(self) -> Any:
+    def pytest_runtest_setup(self) -> Generator[None, object, object]:
         """Say at once that there is no debugger."""
         sys.breakpointhook = pytest.set_trace = no_debugger
         return (yield)
@@ -114,14 +107,35 @@ class Workers:
         return os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
 
 
-def no_debugger(*_args: Any, **_options: Any) -> None:
+def no_debugger(*_args: object, **_options: object) -> NoReturn:
     """Fail instead of waiting for somebody who cannot come."""
     __tracebackhide__ = True
     pytest.fail(NO_DEBUGGER)
 
 
-def prepare(reporter: Reporter) -> Any:
+def restore_coldframe() -> None:
+    """Put the real package in the place of the runtime's stand-in, which has the decorator alone.
+
+    A test module may want the names of errors and types as well; the decorator stays plain, since nothing can be made.
+    """
+    with suppress(ImportError):
+        from coldframe._pytest import warm  # noqa: PLC0415 - imported before the fork, or not to be had
+
+        warm.coldframe.function = sys.modules["coldframe"].function  # type: ignore[attr-defined]
+        sys.modules["coldframe"] = warm.coldframe
+        warm.coldframe._core.Host = no_host  # noqa: SLF001 - our own
+
+
+def no_host(**_settings: object) -> NoReturn:
+    """Say why there are no environments here, before the host looks for what it lacks."""
+    from coldframe.errors import HostCapabilityError  # noqa: PLC0415 - for a test that should not want it
+
+    raise HostCapabilityError(NO_HOST)
+
+
+def prepare(reporter: Reporter) -> Session:
     """Configure pytest as it is outside, collect, and return the session."""
+    restore_coldframe()
     # The runtime logs what a handler logs; a test's own is pytest's.
     logging.root.handlers.clear()
     logging.root.setLevel(logging.WARNING)
@@ -137,17 +151,21 @@ def prepare(reporter: Reporter) -> Any:
     if DESCRIPTION["worker"]:
         config.pluginmanager.register(Workers(), "xdist")
     for name, module in DESCRIPTION["plugins"]:
-        config.pluginmanager.register(importlib.import_module(module), name)
+        try:
+            plugin = importlib.import_module(module)
+        except ImportError as error:
+            raise pytest.UsageError(NO_PLUGIN.format(name, error)) from None
+        config.pluginmanager.register(plugin, name)
     config.option.__dict__.update(DESCRIPTION["options"])
     config.parse(DESCRIPTION["args"], addopts=False)
     session = Session.from_config(config)
-    config._do_configure()
+    config._do_configure()  # noqa: SLF001 - as pytest's own main function does
     config.hook.pytest_sessionstart(session=session)
     config.hook.pytest_collection(session=session)
     return session
 
 
-def plainly(value: Any) -> Any:
+def plainly(value: object) -> Any:  # noqa: ANN401 - JSON
     """Return `value` as JSON that pytest outside accepts, with texts of a bounded size."""
     if isinstance(value, str):
         cut = len(value) - MOST_TEXT
@@ -209,7 +227,7 @@ def explain(error: BaseException) -> str:
     return "".join([f"{error}\n" if cause is not error else "", *lines])
 
 
-def run(event: Any, context: Any) -> Any:
+def run(event: dict[str, str], context: Any) -> dict[str, Any]:  # noqa: ANN401 - Lambda's
     """Run one test of the session."""
     reporter.reports.clear()
     item = next((item for item in session.items if item.nodeid == event["nodeid"]), None) if session else None
