@@ -176,6 +176,7 @@ extern "C" fn coldframe_function_free(function: Option<Box<Function>>) {
 }
 
 #[unsafe(no_mangle)]
+#[expect(clippy::unnecessary_box_returns, reason = "it is a pointer for C")]
 extern "C" fn coldframe_call_new() -> Box<Call> {
     Box::default()
 }
