@@ -9,8 +9,8 @@ RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml 2>/dev/null) Cargo.to
 INSIDE := python/coldframe/_probe.py $(shell find python/coldframe/_runtime -name '*.py' 2>/dev/null)
 CAPI := target/capi/built
 
-.PHONY: demo test capi install-capi test-rust test-python test-user test-legacy test-vm test-vm-short test-runtimes check check-arm64 \
-	test-arm64 fuzz bench soak peers clean
+.PHONY: demo test test-rust test-python test-user test-legacy test-vm test-vm-short test-runtimes check docs \
+	check-arm64 test-arm64 capi install-capi wheels test-wheels test-wheel fuzz bench soak peers clean
 
 demo: $(VENV)/built
 	$(BIN)/python examples/demo.py
@@ -75,7 +75,41 @@ check: $(VENV)/built
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	PYTHONPATH=python $(BIN)/pyright --pythonpath $(BIN)/python --verifytypes coldframe --ignoreexternal >target/types.log || \
+		{ cat target/types.log; exit 1; }
 	$(BIN)/python -m mypy.stubtest coldframe._core --ignore-disjoint-bases
+
+# What is released: the source distribution and, built from that, so that it is known to be whole, a wheel for each of MACHINES.
+# Zig is the linker, for either machine on either, against a glibc old enough for every distribution.
+MACHINES ?= x86_64 aarch64
+wheels: target/wheels/.built
+target/wheels/.built: $(VENV)/installed $(RUST) $(shell find python -name '*.py' -o -name '*.pyi') README.md LICENSE
+	$(BIN)/python -m pip install --quiet --group wheels
+	if command -v rustup; then rustup target add $(MACHINES:%=%-unknown-linux-gnu); fi
+	rm -rf target/wheels target/source
+	mkdir -p target/source
+	$(BIN)/maturin sdist --out target/wheels
+	tar xzf target/wheels/*.tar.gz -C target/source --strip-components 1
+	for machine in $(MACHINES); do \
+		(cd target/source && PATH=$(abspath $(BIN)):$$PATH CARGO_TARGET_DIR=$(abspath target) maturin build --release --quiet \
+			--zig --compatibility manylinux_2_17 --target $$machine-unknown-linux-gnu --out $(abspath target/wheels)) || exit 1; \
+	done
+	touch $@
+
+# They are opened, and the one for this machine is tried on each CPython that is here; or the build of this tree on one.
+test-wheels: $(VENV)/built target/wheels/.built
+	COLDFRAME_WHEELS=target/wheels $(BIN)/python -m pytest -q tests/wheels
+
+test-wheel: $(VENV)/built
+	rm -rf target/wheel
+	PATH=$(abspath $(BIN)):$$PATH maturin build --release --locked --quiet --out target/wheel
+	COLDFRAME_WHEELS=target/wheel COLDFRAME_WHEELS_ON=newest $(BIN)/python -m pytest -q tests/wheels/test_installed.py
+
+# The documents as a site in target/docs, which anything that serves files can show. What is doubtful is an error.
+docs: $(VENV)/docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs -d target/doctrees . target/docs
+	@echo "target/docs/index.html"
 
 # What `make test` tries for a moment, for FUZZ_S seconds each and with a chance of its own: whatever reads bytes of others
 # is fed with mutated ones, and options, events and archives are whatever hypothesis thinks of.
@@ -123,6 +157,10 @@ $(VENV)/installed: pyproject.toml
 
 $(VENV)/vm: $(VENV)/built
 	$(BIN)/python -m pip install --quiet --group vm
+	touch $@
+
+$(VENV)/docs: $(VENV)/built
+	$(BIN)/python -m pip install --quiet --group docs
 	touch $@
 
 # The release build: a debug build warns when it is imported, and its numbers mean nothing.

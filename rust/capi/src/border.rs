@@ -205,6 +205,18 @@ unsafe extern "C" fn coldframe_call_set_client_context(
     })
 }
 
+/// # Safety
+/// `trace_id` is a text that ends with a NUL.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn coldframe_call_set_trace_id(call: Option<&Call>, trace_id: *const c_char) -> Answer {
+    told(|| {
+        // SAFETY: upheld by the caller, until this returns.
+        let trace_id = unsafe { text("trace_id", trace_id) }?;
+        there("call", call)?.settings().trace_id = trace_id.to_owned();
+        Ok(())
+    })
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn coldframe_call_set_wait(call: Option<&Call>, wait: bool) -> Answer {
     told(|| {

@@ -27,6 +27,8 @@ pub struct Call {
     pub timeout: Option<Duration>,
     /// What the handler finds as `context.client_context`: a JSON object, empty if there is none.
     pub client_context: Vec<u8>,
+    /// What the handler finds as `_X_AMZN_TRACE_ID`: X-Ray's header, empty if there is no trace.
+    pub trace_id: String,
     /// Whether to wait for room where [`Function::invoke`] would be throttled.
     pub wait: bool,
     /// By which another thread can cancel it: that kills the environment.
@@ -65,6 +67,7 @@ impl Function {
         let call = invocation::Call {
             event,
             client_context: &call.client_context,
+            trace_id: &call.trace_id,
             timeout: call.timeout,
             ticket: &call.ticket,
             wait: call.wait,

@@ -7,7 +7,7 @@
 //! from, [`supervisor`] and [`keeper`] the threads that watch them and make them ahead,
 //! [`reclaim`] what those give back that nobody needs for a while,
 //! [`wire`] and [`api`] what is said between them, [`patience`] how an answer is waited for, [`report`], [`failure`],
-//! [`platform`] and [`phases`] what comes of it.
+//! [`platform`] and [`phases`] what comes of it, and [`status`] what other programs of this user are told.
 #![forbid(unsafe_code)]
 // Its modules tell whoever works on them what else there is; programs use the crate `coldframe`.
 #![allow(rustdoc::private_intra_doc_links)]
@@ -52,6 +52,7 @@ mod serving;
 pub mod snapstart;
 pub mod spec;
 pub mod state;
+pub mod status;
 pub mod stock;
 pub mod store;
 pub mod streaming;

@@ -152,6 +152,8 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// Its id.
     pub request_id: String,
+    /// X-Ray's header; empty if there was none.
+    pub trace_id: String,
     /// How a new environment was initialised for it; a second time in another one if that failed.
     pub initialisations: Vec<Initialisation>,
     /// How many bytes of the result went out as chunks.
@@ -215,15 +217,16 @@ impl Outcome {
             write(&mut log, &Record::InitReport { initialization, phase, status: init.status(), duration }, now);
         }
         let (id, status, duration) = (|| self.request_id.clone(), self.verdict.status(), report.duration);
-        let start = Record::Start { request_id: id(), arn: subject.arn.clone(), trace_id: String::new() };
+        let trace_id = || self.trace_id.clone();
+        let start = Record::Start { request_id: id(), arn: subject.arn.clone(), trace_id: trace_id() };
         write(&mut log, &start, now);
         add_output(&mut log, &self.output);
         let produced_bytes = match &self.verdict {
             Verdict::Ok(body) | Verdict::Handler(body) | Verdict::Payload(body) => body.len() as u64,
             _ => 0,
         } + self.streamed;
-        let (trace_id, done) = (String::new(), status.clone());
-        let done = Record::RuntimeDone { request_id: id(), status: done, duration, produced_bytes, trace_id };
+        let (trace, done) = (trace_id(), status.clone());
+        let done = Record::RuntimeDone { request_id: id(), status: done, duration, produced_bytes, trace_id: trace };
         write(&mut log, &done, self.ended);
         write(&mut log, &Record::End { request_id: id() }, self.ended);
         // One that was initialised within the invocation has no time of its own for that.
@@ -238,8 +241,7 @@ impl Outcome {
             init: init.filter(|_| restore.is_none()),
             restore: restore.zip(report.billed_restore_ms()),
         };
-        let trace_id = String::new();
-        write(&mut log, &Record::Report { request_id: id(), status, metrics, trace_id }, self.ended);
+        write(&mut log, &Record::Report { request_id: id(), status, metrics, trace_id: trace_id() }, self.ended);
         log
     }
 }
@@ -437,7 +439,8 @@ mod tests {
             logging,
         });
         let (request_id, output, ended) = ("id".into(), "hi".into(), SystemTime::UNIX_EPOCH + Duration::from_secs(1));
-        Outcome { verdict, request_id, initialisations, streamed: 0, output, report, ended, subject }
+        let trace_id = "Root=1".into();
+        Outcome { verdict, request_id, trace_id, initialisations, streamed: 0, output, report, ended, subject }
     }
 
     fn init(phase: Phase, failure: Option<Verdict>) -> Initialisation {

@@ -124,6 +124,8 @@ pub struct Spec {
     pub packages: bool,
     /// Cap of everything the environment dirties, in MiB.
     pub memory_mb: u64,
+    /// The least share of one CPU, whatever the memory: 0.0 for what is to behave like Lambda.
+    pub least_vcpus: f64,
     /// Wall clock of one invocation.
     pub timeout: Duration,
     /// Size of `/tmp`, in MiB.
@@ -197,6 +199,7 @@ impl Spec {
             preload_optional: false,
             packages: true,
             memory_mb: 128,
+            least_vcpus: 0.0,
             timeout: Duration::from_secs(3),
             tmp_mb: 512,
             max_processes: 1024,
@@ -220,6 +223,9 @@ impl Spec {
     pub fn check(&self) -> Result<()> {
         self.check_names()?;
         range("memory_mb", self.memory_mb, 32, 10_240, "MiB")?;
+        if !(0.0..=1.0).contains(&self.least_vcpus) {
+            return Err(Error::Configuration(format!("least_vcpus is {}; it must be from 0 to 1", self.least_vcpus)));
+        }
         range("tmp_mb", self.tmp_mb, 1, 10_240, "MiB")?;
         range("max_processes", self.max_processes, 1, 32_768, "processes")?;
         for (option, size) in [
@@ -329,9 +335,9 @@ impl Spec {
         Ok(())
     }
 
-    /// The share of one CPU that goes with the memory: 1.0 at 1,769 MiB.
+    /// The share of one CPU that goes with the memory, 1.0 at 1,769 MiB, or the least that was asked for.
     pub fn vcpus(&self) -> f64 {
-        self.memory_mb as f64 / MEMORY_OF_ONE_VCPU as f64
+        (self.memory_mb as f64 / MEMORY_OF_ONE_VCPU as f64).max(self.least_vcpus)
     }
 }
 

@@ -28,6 +28,7 @@ pub fn from_keywords(given: &Bound<'_, PyDict>) -> PyResult<Spec> {
         preload_optional: item(given, "preload_optional")?,
         packages: item::<String>(given, "packages")? == "inherit",
         memory_mb: item(given, "memory_mb")?,
+        least_vcpus: if given.contains("least_vcpus")? { item(given, "least_vcpus")? } else { 0.0 },
         timeout,
         tmp_mb: item(given, "tmp_mb")?,
         max_processes: item(given, "max_processes")?,
