@@ -239,6 +239,11 @@ def test_modules_are_imported_ahead_when_they_are_named(native):
     assert invoke(native(source, preload=["wave"]), 1).payload == b"true"
     with pytest.raises(NativeError, match="nowhere_to_be_found"):
         invoke(native(source, preload=["nowhere_to_be_found"]), 1)
+    # In Python it is the package that says these two.
+    with pytest.raises(NativeError, match="provided by the code or a layer"):
+        native(source, preload=["app.inner"])
+    with pytest.raises(NativeError, match="not the name of a module"):
+        native(source, preload=["wave; import os"])
 
 
 def test_a_runtime_of_its_own(provided, native_host):

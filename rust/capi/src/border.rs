@@ -212,7 +212,7 @@ unsafe extern "C" fn coldframe_call_set_trace_id(call: Option<&Call>, trace_id: 
     told(|| {
         // SAFETY: upheld by the caller, until this returns.
         let trace_id = unsafe { text("trace_id", trace_id) }?;
-        there("call", call)?.settings().trace_id = trace_id.to_owned();
+        trace_id.clone_into(&mut there("call", call)?.settings().trace_id);
         Ok(())
     })
 }
