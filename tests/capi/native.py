@@ -109,7 +109,7 @@ def opened_host(**options):
 
 
 @contextmanager
-def opened_call(timeout_s=None, client_context=None, wait=None):
+def opened_call(timeout_s=None, client_context=None, trace_id=None, wait=None):
     """Return a call for a block."""
     call = lib.coldframe_call_new()
     try:
@@ -117,6 +117,8 @@ def opened_call(timeout_s=None, client_context=None, wait=None):
             check(lib.coldframe_call_set_timeout_s(call, timeout_s))
         if client_context is not None:
             check(lib.coldframe_call_set_client_context(call, client_context, len(client_context)))
+        if trace_id is not None:
+            check(lib.coldframe_call_set_trace_id(call, text(trace_id)))
         if wait is not None:
             check(lib.coldframe_call_set_wait(call, wait))
         yield call

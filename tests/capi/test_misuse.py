@@ -262,10 +262,12 @@ def test_null_is_an_error_and_leaves_null(host, echo):
         "invocation is NULL: there is no place for the result": [(lib.coldframe_invoke, echo, b"1", size, null, null)],
         "news is NULL: there is no place for the result": [(lib.coldframe_host_news, host, null)],
         "report is NULL: there is no place for the result": [(lib.coldframe_doctor, null)],
+        "trace_id is NULL": [(lib.coldframe_call_set_trace_id, call, null)],
         "json is NULL": [(lib.coldframe_call_set_client_context, call, null, 0)],
         "call is NULL": [
             (lib.coldframe_call_set_timeout_s, null, 1),
             (lib.coldframe_call_set_client_context, null, b"{}", 2),
+            (lib.coldframe_call_set_trace_id, null, b"Root=1"),
             (lib.coldframe_call_set_wait, null, True),
             (lib.coldframe_call_cancel, null),
         ],

@@ -184,6 +184,16 @@ def test_a_call_has_a_timeout_and_a_client_context_of_its_own(native, make):
     assert json.loads(invoke(other, 0).payload)[0] is None
 
 
+def test_a_call_names_its_trace(native):
+    source = "import os\ndef handler(e, c):\n    return os.environ.get('_X_AMZN_TRACE_ID')\n"
+    function, trace = native(source), "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"
+    with opened_call(trace_id=trace) as call:
+        assert json.loads(invoke(function, 1, call).payload) == trace
+    with opened_call(trace_id="two words") as call, pytest.raises(NativeError, match="trace id") as raised:
+        invoke(function, 1, call)
+    assert raised.value.code in {"CONFIGURATION", "PAYLOAD"}
+
+
 def test_the_isolation_and_the_host_are_described_alike(native, make):
     found = json.loads(ffi.string(lib.coldframe_function_isolation(native(ECHO))))
     assert found == dict(make(ECHO).isolation)
@@ -229,6 +239,11 @@ def test_modules_are_imported_ahead_when_they_are_named(native):
     assert invoke(native(source, preload=["wave"]), 1).payload == b"true"
     with pytest.raises(NativeError, match="nowhere_to_be_found"):
         invoke(native(source, preload=["nowhere_to_be_found"]), 1)
+    # In Python it is the package that says these two.
+    with pytest.raises(NativeError, match="provided by the code or a layer"):
+        native(source, preload=["app.inner"])
+    with pytest.raises(NativeError, match="not the name of a module"):
+        native(source, preload=["wave; import os"])
 
 
 def test_a_runtime_of_its_own(provided, native_host):

@@ -1,6 +1,7 @@
 """The example ``embedding/c``: a C program that grades other people's programs."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -88,3 +89,19 @@ def test_pkg_config_finds_the_library():
             check=True,
         )
         assert done.stdout.split() == [f"-I{INSTALLED}/include", f"-L{INSTALLED}/lib", "-lcoldframe"]
+
+
+def test_the_programs_of_the_document_work(tmp_path):
+    text = (TOP / "docs/how-to/c.md").read_text()
+    blocks = re.findall(r"^```c\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", f"-I{INSTALLED / 'include'}"]
+    (whole,) = [block for block in blocks if "int main" in block]
+    (tmp_path / "hello.c").write_text(whole)
+    library = [f"-L{INSTALLED / 'lib'}", f"-Wl,-rpath,{INSTALLED / 'lib'}", "-lcoldframe"]
+    subprocess.run(["cc", *flags, "hello.c", "-o", "hello", *library], cwd=tmp_path, check=True)
+    done = subprocess.run([tmp_path / "hello"], cwd=TOP, capture_output=True, text=True, timeout=50, check=True)
+    assert done.stdout.startswith('{"message": "Hello, Ada!"} in ')
+    # The others are pieces of programs.
+    pieces = "".join(block for block in blocks if block != whole)
+    (tmp_path / "pieces.c").write_text(f"#include <coldframe.h>\n#include <stdio.h>\n{pieces}")
+    subprocess.run(["cc", *flags, "-Wno-unused-function", "-c", "pieces.c"], cwd=tmp_path, check=True)

@@ -230,6 +230,9 @@ COLDFRAME_CHECKED coldframe_error *coldframe_call_set_timeout_s(coldframe_call *
 /* What the handler finds as context.client_context: a JSON object of `size` bytes, which is copied. */
 COLDFRAME_CHECKED coldframe_error *coldframe_call_set_client_context(coldframe_call *call, const void *json, size_t size);
 
+/* What the handler finds as _X_AMZN_TRACE_ID: X-Ray's header, such as "Root=1-...;Parent=...;Sampled=1". It is copied. */
+COLDFRAME_CHECKED coldframe_error *coldframe_call_set_trace_id(coldframe_call *call, const char *trace_id);
+
 /* Whether to wait for room where coldframe_invoke would return COLDFRAME_ERROR_THROTTLED for its number. */
 COLDFRAME_CHECKED coldframe_error *coldframe_call_set_wait(coldframe_call *call, bool wait);
 

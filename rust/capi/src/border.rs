@@ -176,6 +176,7 @@ extern "C" fn coldframe_function_free(function: Option<Box<Function>>) {
 }
 
 #[unsafe(no_mangle)]
+#[expect(clippy::unnecessary_box_returns, reason = "it is a pointer for C")]
 extern "C" fn coldframe_call_new() -> Box<Call> {
     Box::default()
 }
@@ -200,6 +201,18 @@ unsafe extern "C" fn coldframe_call_set_client_context(
         // SAFETY: upheld by the caller, until this returns.
         let json = unsafe { bytes("json", json, size) }?;
         there("call", call)?.settings().client_context = options::client_context(json)?;
+        Ok(())
+    })
+}
+
+/// # Safety
+/// `trace_id` is a text that ends with a NUL.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn coldframe_call_set_trace_id(call: Option<&Call>, trace_id: *const c_char) -> Answer {
+    told(|| {
+        // SAFETY: upheld by the caller, until this returns.
+        let trace_id = unsafe { text("trace_id", trace_id) }?;
+        trace_id.clone_into(&mut there("call", call)?.settings().trace_id);
         Ok(())
     })
 }

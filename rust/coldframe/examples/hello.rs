@@ -37,7 +37,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     thread::scope(|scope| {
         for name in ["Grace", "Zoë"] {
             let greet = &greet;
-            scope.spawn(move || greet.invoke(format!(r#"{{"name": "{name}"}}"#).as_bytes()).map(|outcome| tell(&outcome)));
+            scope.spawn(move || {
+                greet.invoke(format!(r#"{{"name": "{name}"}}"#).as_bytes()).map(|outcome| tell(&outcome))
+            });
         }
     });
     let endless = Call::default();

@@ -1,6 +1,6 @@
 //! A function that has been checked, read and planned: everything about it that does not change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -147,6 +147,7 @@ impl Function {
             )));
         }
         check_copies(&spec, launch.is_some())?;
+        check_preload(&spec, &code.path, layers.as_ref().map(|layers| layers.path.as_path()))?;
         let zygote = ZygoteKey::of(&spec, image, launch.is_some())?;
         if let Some(grant) =
             zygote.directories.iter().find(|grant| !spec.mounts.is_empty() && grant.target.starts_with(MNT))
@@ -267,6 +268,34 @@ fn check_copies(spec: &Spec, programs: bool) -> Result<()> {
         return Ok(());
     }
     Err(Error::Configuration(format!("{:?} has snapstart=True and {beside}; leave out one of the two", spec.name)))
+}
+
+/// Whether the modules to preload are ones that a zygote may import: it runs nothing of the function's own, and what it has
+/// imported would take the place of a module of the function's of the same name.
+fn check_preload(spec: &Spec, code: &Path, layers: Option<&Path>) -> Result<()> {
+    let Some(interpreter) = spec.interpreter.as_ref().filter(|_| !spec.preload.is_empty()) else { return Ok(()) };
+    let packages = format!("python/lib/python{}/site-packages", interpreter.version);
+    let of_layers = layers.into_iter().flat_map(|layers| [layers.join("python"), layers.join(&packages)]);
+    let folders =
+        std::iter::once(code.to_path_buf()).chain(of_layers).filter_map(|folder| std::fs::read_dir(folder).ok());
+    let names = folders.flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let own: BTreeSet<String> = names.filter_map(|name| Some(name.split('.').next()?.to_owned())).collect();
+    for name in &spec.preload {
+        let word = |part: &str| {
+            let mut letters = part.chars();
+            letters.next().is_some_and(|c| c.is_alphabetic() || c == '_')
+                && letters.all(|c| c.is_alphanumeric() || c == '_')
+        };
+        if !name.split('.').all(word) {
+            return Err(Error::Configuration(format!("preload: {name:?} is not the name of a module")));
+        }
+        if own.contains(name.split('.').next().unwrap_or_default()) {
+            return Err(Error::Configuration(format!(
+                "preload: {name:?} is provided by the code or a layer, which no zygote may run; leave it out"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The directories of an interpreter that `/usr` does not show, and where they really are: outer ones only.

@@ -9,6 +9,8 @@
 //! [`wire`] and [`api`] what is said between them, [`patience`] how an answer is waited for, [`report`], [`failure`],
 //! [`platform`] and [`phases`] what comes of it, and [`status`] what other programs of this user are told.
 #![forbid(unsafe_code)]
+// Its modules tell whoever works on them what else there is; programs use the crate `coldframe`.
+#![allow(rustdoc::private_intra_doc_links)]
 
 pub mod alarm;
 pub mod api;

@@ -187,12 +187,6 @@ const RESERVED: [&str; 12] = [
 impl Spec {
     /// A function with the defaults of everything else, which are Lambda's where it has them. Whoever makes it says how it is
     /// run: by [`Spec::interpreter`], or by a `bootstrap` of its own.
-    ///
-    /// ```
-    /// # use coldframe_core::spec::Spec;
-    /// let spec = Spec { memory_mb: 64, ..Spec::new("app.handler", "submissions/42") };
-    /// assert_eq!((spec.name.as_str(), spec.timeout.as_secs()), ("42", 3));
-    /// ```
     pub fn new(handler: impl Into<String>, code: impl Into<PathBuf>) -> Self {
         let code = code.into();
         Self {
