@@ -122,8 +122,8 @@ pub struct Environment {
     stopped: AtomicBool,
     /// Whether its quota is in force.
     settled: AtomicBool,
-    /// Whether it has had an event.
-    counted: AtomicBool,
+    /// How many events it has been given.
+    events: AtomicU64,
     /// Whether it has been told what its function is.
     described: AtomicBool,
     /// What it is told when it is restored.
@@ -231,7 +231,7 @@ impl Environment {
             this: OnceLock::new(),
             stopped: AtomicBool::new(false),
             settled: AtomicBool::new(false),
-            counted: AtomicBool::new(false),
+            events: AtomicU64::new(0),
             described: AtomicBool::new(false),
             restoring: if zygote.base().is_some() { variables::restoration() } else { Vec::new() },
             token: AtomicU64::new(random::number()),
@@ -371,6 +371,11 @@ impl Environment {
         self.lock().answers
     }
 
+    /// How many events it has been given.
+    pub fn events(&self) -> u64 {
+        self.events.load(Ordering::Acquire)
+    }
+
     /// The number of its last stay among the idle.
     pub fn stay(&self) -> u64 {
         self.stay.load(Ordering::Acquire)
@@ -400,7 +405,7 @@ impl Environment {
 
     /// Whether nothing in its life was out of the ordinary.
     pub fn ended_well(&self) -> bool {
-        self.counted.load(Ordering::Acquire) && self.cause() == Cause::Retired && !self.out_of_memory()
+        self.events() > 0 && self.cause() == Cause::Retired && !self.out_of_memory()
     }
 
     /// Its state.
