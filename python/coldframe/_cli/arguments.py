@@ -54,7 +54,7 @@ def add_function(parser: argparse.ArgumentParser) -> None:
     add("--memory", type=int, default=128, metavar="MB", help="memory, 32 to 10240 MiB (default: %(default)s)")
     add("--timeout", type=float, default=3.0, metavar="S", help="seconds for one event (default: %(default)s)")
     add("--tmp", type=int, default=512, metavar="MB", help="size of /tmp in MiB (default: %(default)s)")
-    add("--max-processes", type=int, default=1024, metavar="N", help="with threads (default: %(default)s)")
+    add("--max-processes", type=int, default=1024, metavar="N", help="processes and threads (default: %(default)s)")
     add("--log", type=int, default=1024, metavar="KB", help="output kept of an event, in KiB (default: %(default)s)")
     add("--network", action="store_true", help="give it the host's network; without, it has loopback alone")
     add(
