@@ -216,16 +216,22 @@ class Function:
     @property
     def code_key(self) -> str:
         """The content address of the code and the layers."""
+    @property
+    def in_flight(self) -> int:
+        """How many of its invocations were admitted and have not ended."""
     def invoke(
         self,
         event: bytes,
         *,
         timeout_s: float | None = None,
         client_context: bytes | None = None,
+        trace_id: str = "",
         ticket: Ticket | None = None,
         wait: bool = False,
     ) -> Outcome:
         """Run one invocation; `wait` says to wait for room instead of raising `ThrottledError`.
+
+        `trace_id` is X-Ray's header, which the handler finds as `_X_AMZN_TRACE_ID`; empty for none.
 
         Raises `concurrent.futures.CancelledError` when the ticket was cancelled.
         """
@@ -240,7 +246,14 @@ class Function:
 
         The outcome comes out where there is no payload, or where `decode` raises ValueError or RecursionError.
         """
-    def stream(self, event: bytes, *, timeout_s: float | None = None, client_context: bytes | None = None) -> Stream:
+    def stream(
+        self,
+        event: bytes,
+        *,
+        timeout_s: float | None = None,
+        client_context: bytes | None = None,
+        trace_id: str = "",
+    ) -> Stream:
         """Return an invocation that begins when its first chunk is asked for."""
     def isolation(self) -> dict[str, str]:
         """Return every protection with what of it is in force."""
@@ -291,6 +304,7 @@ class Host:
         max_zip_mb: int,
         max_image_mb: int,
         runtime_dir: str,
+        least_vcpus: float = 0.0,
     ) -> Function:
         """Check the description, read the code and the layers, and make a function."""
     def prewarm(self, function: Function, n: int) -> None:
@@ -300,6 +314,9 @@ class Host:
     @property
     def parked(self) -> int:
         """How many environments wait for a function."""
+    @property
+    def max_memory_mb(self) -> int:
+        """What all environments together may hold, in MiB."""
     def wait_for_stock(self, within_s: float) -> bool:
         """Wait until what recent demand asks for is made ahead; False if that takes longer than `within_s` seconds."""
     def park_at_most(self, most: int | None, seats: int | None = None) -> None:

@@ -91,6 +91,27 @@ impl State {
         self.directory.join("root")
     }
 
+    /// Writes files, by their paths below a directory of this name that is made for them.
+    pub fn place(&self, name: &str, files: &[(&str, &[u8])]) -> Result<PathBuf> {
+        let directory = self.directory.join(name);
+        let open = |path: &Path, mode| {
+            let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            fs::set_permissions(path, permissions).map_err(|e| failed("setting the mode of", path, e))
+        };
+        for (file, content) in files {
+            let path = directory.join(file);
+            let parents: Vec<&Path> =
+                path.ancestors().skip(1).take_while(|above| above.starts_with(&directory)).collect();
+            for above in parents.into_iter().rev().filter(|above| !above.exists()) {
+                fs::create_dir(above).map_err(|e| failed("making a directory", above, e))?;
+                open(above, 0o755)?;
+            }
+            fs::write(&path, content).map_err(|e| failed("writing", &path, e))?;
+            open(&path, 0o644)?;
+        }
+        Ok(directory)
+    }
+
     /// Notes the cgroups, so that they can be removed if this process is killed.
     pub fn note_cgroups(&self, paths: &[PathBuf]) -> Result<()> {
         let file = self.directory.join("cgroups");

@@ -90,6 +90,11 @@ impl Host {
         border(|| Ok(self.lock().as_ref().map_or(0, |core| core.parked())))
     }
 
+    #[getter]
+    fn max_memory_mb(&self) -> PyResult<u64> {
+        border(|| Ok(self.core()?.max_memory() >> 20))
+    }
+
     fn wait_for_stock(&self, py: Python<'_>, within_s: f64) -> PyResult<bool> {
         border(|| {
             let core = self.core()?;
@@ -123,9 +128,9 @@ impl Host {
         border(|| {
             let core = self.lock().take();
             let Some(core) = core else { return Ok(()) };
-            let clean = py.detach(|| core.close());
+            let closed = py.detach(|| core.end());
             news::tell(py, &core);
-            if clean { Ok(()) } else { Err(not_closed(&core)) }
+            closed.map_err(to_python)
         })
     }
 
@@ -138,18 +143,6 @@ impl Host {
         }
         std::mem::forget(core);
     }
-}
-
-/// Why a host could not be closed, and what it leaves.
-fn not_closed(core: &Core) -> PyErr {
-    let (cgroups, processes) = core.left();
-    let cgroups: Vec<String> = cgroups.iter().map(|path| path.display().to_string()).collect();
-    let subject = format!(
-        "the host: an environment would not die within ten seconds; left are the processes {processes:?} and the cgroups \
-         [{}]; the next host collects them when they can be ended",
-        cgroups.join(", ")
-    );
-    to_python(Error::kernel("closing", subject, std::io::Error::from(std::io::ErrorKind::TimedOut)))
 }
 
 fn duration(name: &str, seconds: f64) -> PyResult<Duration> {

@@ -2,6 +2,7 @@
 
 pub mod ahead;
 pub mod base;
+pub mod life;
 pub mod make;
 pub mod room;
 
@@ -12,6 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use self::ahead::Ahead;
+use self::life::{Life, Turn};
 use self::room::Eviction;
 use crate::environment::{self, Cause, Environment, State as EnvironmentState};
 use crate::error::{Error, Result};
@@ -55,6 +57,19 @@ pub struct Options {
     pub take: bool,
 }
 
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_concurrency: 1000,
+            max_memory_mb: None,
+            idle_timeout: Duration::from_secs(600),
+            freeze: true,
+            freeze_after: Duration::ZERO,
+            take: false,
+        }
+    }
+}
+
 /// The owner. Everything ends with it.
 #[derive(Debug)]
 pub struct Core {
@@ -70,6 +85,7 @@ pub struct Core {
     max_memory: u64,
     pool: Mutex<Pool>,
     evictions: Untold<Eviction>,
+    lives: Untold<Life>,
     troubles: Troubles,
     /// What cannot be ended, by the environments' numbers.
     stuck: Mutex<BTreeMap<u64, Vec<PathBuf>>>,
@@ -130,6 +146,7 @@ impl Core {
             max_memory,
             pool: Mutex::new(Pool { slots: slots.unwrap_or_default(), ..Pool::default() }),
             evictions: Untold::default(),
+            lives: Untold::default(),
             troubles: Troubles::default(),
             stuck: Mutex::default(),
             defect: OnceLock::new(),
@@ -155,6 +172,11 @@ impl Core {
         let share = Share { function: Arc::downgrade(&function), ..Share::default() };
         self.lock().functions.insert(function.id, share);
         Ok(function)
+    }
+
+    /// Puts the files of a runtime, by their paths in it, where they are as long as the host is, for [`Spec::runtime_dir`].
+    pub fn place_runtime(&self, files: &[(&str, &[u8])]) -> Result<PathBuf> {
+        self.house.state.place("runtime", files)
     }
 
     /// The supervisor.
@@ -337,6 +359,9 @@ impl Core {
         pool.idle.remove(environment.stay());
         drop(pool);
         self.room.notify_all();
+        if !environment.was_made_ahead() {
+            self.note_life(environment, Turn::Ended(environment.cause()));
+        }
         if environment.lost_its_zygote() {
             // What else was made ahead of it is gone, too.
             self.keeper.wake_at(Instant::now());
@@ -389,6 +414,11 @@ impl Core {
     /// Whether a function can have environments: neither it nor its host is closed.
     pub fn serves(&self, function: &Function) -> bool {
         !self.is_closed() && self.lock().functions.contains_key(&function.id)
+    }
+
+    /// Invocations of a function that are in flight: those that were admitted and have not ended.
+    pub fn in_flight(&self, function: &Function) -> u64 {
+        self.lock().functions.get(&function.id).map_or(0, |share| share.in_flight)
     }
 
     /// Every environment that lives.
@@ -460,6 +490,21 @@ impl Core {
         // As much of it as there is nobody in; who is left is found by the next start, in our directory.
         self.house.groups.remove();
         false
+    }
+
+    /// The same, with an error that says what is left.
+    pub fn end(&self) -> Result<()> {
+        if self.close() {
+            return Ok(());
+        }
+        let (cgroups, processes) = self.left();
+        let cgroups: Vec<String> = cgroups.iter().map(|path| path.display().to_string()).collect();
+        let subject = format!(
+            "the host: an environment would not die within ten seconds; left are the processes {processes:?} and the \
+             cgroups [{}]; the next host collects them when they can be ended",
+            cgroups.join(", ")
+        );
+        Err(Error::kernel("closing", subject, std::io::Error::from(std::io::ErrorKind::TimedOut)))
     }
 
     /// Whether it is closed.

@@ -1,0 +1,35 @@
+"""What stands in single backticks in a docstring: a link if it is a name that is documented, code as it is if not.
+
+And signatures as they are written: a default that is an empty mapping, or a value of ours, by its short name.
+"""
+
+import re
+
+from docutils import nodes
+from sphinx.domains.python import PyXRefRole
+from sphinx.util.docutils import SphinxRole
+
+NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
+SHORTER = ((re.compile(r"mappingproxy\(\{\}\)"), "{}"), (re.compile(r"Hardening\([^)]*\)"), "Hardening()"))
+
+
+class Backticks(SphinxRole):
+    """A name or a piece of code."""
+
+    def run(self):
+        if NAME.fullmatch(self.text):
+            return PyXRefRole()("py:obj", self.rawtext, self.text, self.lineno, self.inliner)
+        return [nodes.literal(self.rawtext, self.text)], []
+
+
+def shorten(_app, _what, _name, _object, _options, signature, annotation):
+    """Return a signature with short defaults."""
+    for long, short in SHORTER:
+        signature = long.sub(short, signature or "")
+    return signature or None, annotation
+
+
+def setup(app):
+    app.add_role("backticks", Backticks())
+    app.connect("autodoc-process-signature", shorten)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
