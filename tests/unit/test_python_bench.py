@@ -269,16 +269,30 @@ def test_a_terminal_without_unicode_gets_none(part, fill):
     "\n".join(part("table").report(record, style)).encode("ascii")
 
 
-@pytest.mark.parametrize(("variables", "colours"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
-def test_colours_are_for_terminals_that_want_them(part, monkeypatch, variables, colours):
-    monkeypatch.delenv("NO_COLOR", raising=False)
+@pytest.mark.parametrize(
+    ("variables", "at_a_terminal", "in_a_pipe"),
+    [
+        ({}, True, False),
+        ({"NO_COLOR": "1"}, False, False),
+        ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, False, False),
+        ({"FORCE_COLOR": "1"}, True, True),
+        ({"FORCE_COLOR": "0"}, True, False),
+        ({"TERM": "dumb"}, False, False),
+        ({"TERM": "dumb", "CLICOLOR_FORCE": "1"}, True, True),
+        ({"CLICOLOR": "0"}, False, False),
+    ],
+    ids=str,
+)
+def test_colours_are_for_terminals_that_want_them(part, monkeypatch, variables, at_a_terminal, in_a_pipe):
+    for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    terminal = io.TextIOWrapper(io.BytesIO())
-    assert not part("terminal").Style.of(terminal).colours
-    terminal.isatty = lambda: True
-    assert part("terminal").Style.of(terminal).colours == colours
+    stream = io.TextIOWrapper(io.BytesIO())
+    assert part("terminal").Style.of(stream).colours == in_a_pipe
+    stream.isatty = lambda: True
+    assert part("terminal").Style.of(stream).colours == at_a_terminal
 
 
 def test_a_quota_that_was_felt_is_mentioned(part, fill):
