@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from coldframe._cli import leftover
 from coldframe._cli.parser import Parser, add_command
 from coldframe._cli.progress import Waiting
-from coldframe._cli.terminal import Style
+from coldframe._cli.terminal import Style, for_terminals
 
 if TYPE_CHECKING:
     import argparse
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         verdict = 'isolation="strict" can be had.' if strict else 'isolation="strict" cannot be had here.'
         print(style.paint("bold", verdict))
         for each in leftovers:
-            print("\n" + "\n".join(leftover.described(each)))
+            print("\n" + for_terminals("\n".join(leftover.described(each)), sys.stdout))
     return 0 if strict else 1
 
 

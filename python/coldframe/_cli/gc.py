@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from coldframe._cli import leftover
 from coldframe._cli.parser import Parser, add_command
 from coldframe._cli.progress import Waiting
-from coldframe._cli.terminal import Style
+from coldframe._cli.terminal import Style, for_terminals
 
 if TYPE_CHECKING:
     import argparse
@@ -59,13 +59,14 @@ def run(arguments: argparse.Namespace) -> int:
     for each in found:
         if not each["failures"]:
             verb = "would be removed" if arguments.dry_run else "removed"
-            print("\n".join([f"{each['owner']}: {verb}", *leftover.things(each)]))
+            print(for_terminals("\n".join([f"{each['owner']}: {verb}", *leftover.things(each)]), sys.stdout))
     sys.stdout.flush()
     style = Style.of(sys.stderr)
     for each in found:
         for failure in each["failures"]:
             said = style.paint("red", "coldframe:")
-            print(f"{said} {each['owner']}: not all of it could be removed: {failure}", file=sys.stderr)
+            why = for_terminals(f"{each['owner']}: not all of it could be removed: {failure}", sys.stderr)
+            print(said, why, file=sys.stderr)
     if not found:
         print("Nothing is left to collect.")
     return 1 if failed else 0

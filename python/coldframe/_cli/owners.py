@@ -90,7 +90,7 @@ class Host:
 def ask_all(owners: list[Owner], within_s: float = _WITHIN_S) -> list[Host]:
     """Return what each of `owners` says, all of them asked at once; who does not answer in time has an error."""
     deadline = time.monotonic() + within_s
-    questions = [_Question(Host(each["owner"])) for each in owners]
+    questions = [_Question(Host(printable(each["owner"], _LONGEST_NAME))) for each in owners]
     with selectors.DefaultSelector() as selector:
         for question, owner in zip(questions, owners, strict=True):
             try:
