@@ -2,7 +2,15 @@
 
 import sys
 
-from coldframe._cli import main
+
+def main() -> int:
+    """Run the command, and return its exit code."""
+    try:
+        from coldframe._cli import main as run  # noqa: PLC0415 - Ctrl-C may come before there is anybody to hear it
+    except KeyboardInterrupt:
+        return 130
+    return run()
+
 
 if __name__ == "__main__":
     sys.exit(main())

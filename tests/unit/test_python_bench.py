@@ -227,7 +227,7 @@ def test_reports_with_phases_are_taken_as_they_are(part):
 
 def test_the_table_of_known_samples(part, fill):
     record = fill(cold=[2.0, 1.0, 4.0], warm=[0.1, 0.2, 0.3], control=[1.0, 0.5, 0.7])
-    lines = part("table").report(record, part("table").Style())
+    lines = part("table").report(record, part("terminal").Style())
     assert lines[:3] == [
         "start     runs       min       p50       p90       p99       max",
         "cold         3     1.000     2.000     4.000     4.000     4.000",
@@ -247,7 +247,7 @@ def test_the_table_of_known_samples(part, fill):
 
 def test_a_wide_terminal_shows_distributions(part, fill):
     record = fill(first=[100.0], warm=[1.0])
-    head, first, warm = part("table").report(record, part("table").Style(width=108))[:3]
+    head, first, warm = part("table").report(record, part("terminal").Style(width=108))[:3]
     assert head.endswith("min to p99 on a log scale")
     assert first.endswith(" " * 40 + "●")
     assert warm.endswith("1.000    ●")
@@ -257,34 +257,48 @@ def test_a_wide_terminal_shows_distributions(part, fill):
 def test_no_line_of_the_tables_is_wider_than_the_terminal(part, fill, width):
     record = fill(**{kind: noisy(3.0) for kind in part("record").KINDS})
     if width >= 50:
-        table = part("table").report(record, part("table").Style(width=width))
+        table = part("table").report(record, part("terminal").Style(width=width))
         assert max(map(len, table)) <= width
     else:
-        assert part("table").report(record, part("table").Style(width=width)), "it does not fail"
+        assert part("table").report(record, part("terminal").Style(width=width)), "it does not fail"
 
 
 def test_a_terminal_without_unicode_gets_none(part, fill):
-    style = part("table").Style.of(io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    style = part("terminal").Style.of(io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     record = fill(cold=noisy(1.0), warm=noisy(0.1))
     "\n".join(part("table").report(record, style)).encode("ascii")
 
 
-@pytest.mark.parametrize(("variables", "colours"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
-def test_colours_are_for_terminals_that_want_them(part, monkeypatch, variables, colours):
-    monkeypatch.delenv("NO_COLOR", raising=False)
+@pytest.mark.parametrize(
+    ("variables", "at_a_terminal", "in_a_pipe"),
+    [
+        ({}, True, False),
+        ({"NO_COLOR": "1"}, False, False),
+        ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, False, False),
+        ({"FORCE_COLOR": "1"}, True, True),
+        ({"FORCE_COLOR": "0"}, True, False),
+        ({"TERM": "dumb"}, False, False),
+        ({"TERM": "dumb", "CLICOLOR_FORCE": "1"}, True, True),
+        ({"CLICOLOR": "0"}, False, False),
+    ],
+    ids=str,
+)
+def test_colours_are_for_terminals_that_want_them(part, monkeypatch, variables, at_a_terminal, in_a_pipe):
+    for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    terminal = io.TextIOWrapper(io.BytesIO())
-    assert not part("table").Style.of(terminal).colours
-    terminal.isatty = lambda: True
-    assert part("table").Style.of(terminal).colours == colours
+    stream = io.TextIOWrapper(io.BytesIO())
+    assert part("terminal").Style.of(stream).colours == in_a_pipe
+    stream.isatty = lambda: True
+    assert part("terminal").Style.of(stream).colours == at_a_terminal
 
 
 def test_a_quota_that_was_felt_is_mentioned(part, fill):
     record = fill(warm=[1.0] * 10)
     record.starts["warm"].throttled[:] = [0.0] * 8 + [50.0] * 2
-    text = " ".join(part("table").report(record, part("table").Style()))
+    text = " ".join(part("table").report(record, part("terminal").Style()))
     assert "the processor quota held 20% of warm starts: it follows --memory, and 1769 MB is one processor" in text
 
 

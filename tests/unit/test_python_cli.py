@@ -166,7 +166,7 @@ def test_doctor_lists_what_is_left(run, fake):
     assert status == 0, "what is left over takes nothing away from the protections"
     first, second = out.split("\n\n")[2:]
     assert first.splitlines() == [
-        "coldframe-7-a has ended without closing its host; the next host collects what it left:",
+        "coldframe-7-a has ended without closing its host; `coldframe gc` collects what it left:",
         "     directory  /state/a",
         "     cgroup     /sys/a",
         "     process    12",
@@ -176,5 +176,5 @@ def test_doctor_lists_what_is_left(run, fake):
 
 
 def test_colours_are_for_terminals(coldframe):
-    table = importlib.import_module("coldframe._cli.doctor").table
-    assert table(lacking(), colours=True)[0].startswith("\033[32myes\033[0m")
+    doctor, terminal = map(importlib.import_module, ("coldframe._cli.doctor", "coldframe._cli.terminal"))
+    assert doctor.table(lacking(), terminal.Style(colours=True))[0].startswith("\033[32myes\033[0m")

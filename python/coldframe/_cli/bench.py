@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import sys
@@ -11,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 from coldframe._cli import plot, record, table
 from coldframe._cli.arguments import add_function, function_options
 from coldframe._cli.measure import FailedInvocationError, Subject, measure
+from coldframe._cli.parser import Parser, add_command
 from coldframe._cli.progress import Progress
 from coldframe._cli.statistics import Difference, compare
+from coldframe._cli.terminal import Style
 
 if TYPE_CHECKING:
+    import argparse
+
     from coldframe._cli.record import Record
 
 _INTERRUPTED = 130
@@ -51,21 +54,20 @@ are off; 130 after Ctrl-C, with what was measured so far printed.
 """
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_to(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser(
-        "bench",
-        help="measure first, cold, frozen and warm starts",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = add_command(
+        commands,
+        "bench HANDLER --code PATH [--event JSON | @FILE | -] [--runs N] [options]",
+        "measure first, cold, frozen and warm starts",
+        _DESCRIPTION,
+        _EPILOG,
     )
     add_function(parser)
     parser.add_argument("--runs", type=int, default=20, metavar="N", help="measurements of each (default: %(default)s)")
     parser.add_argument("--plot", metavar="FILE", help="draw the measurements into a .png or .svg file")
     parser.add_argument("--compare", metavar="FILE", help="compare with what an earlier run printed with --json")
-    parser.set_defaults(run=run, parser=parser)
+    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -91,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(as_dict(arguments, found, earlier, differences)))
     else:
-        style = table.Style.of(sys.stdout)
+        style = Style.of(sys.stdout)
         print("\n".join(table.report(found, style)))
         if earlier:
             print()

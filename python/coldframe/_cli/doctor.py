@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import TYPE_CHECKING
+
+from coldframe._cli import leftover
+from coldframe._cli.parser import Parser, add_command
+from coldframe._cli.progress import Waiting
+from coldframe._cli.terminal import Style, for_terminals
 
 if TYPE_CHECKING:
     import argparse
 
-    from coldframe._core import Leftover, Protection
+    from coldframe._core import Protection
 
-_GREEN, _RED, _PLAIN = "\033[32m", "\033[31m", "\033[0m"
+_DESCRIPTION = """\
+Say, protection by protection, what this host gives, what it lacks, and the command that would mend that; and what
+programs have left that ended without closing their hosts.
+"""
+_EPILOG = """\
+examples:
+  coldframe doctor
+  coldframe doctor --json | jq '.protections[] | select(.in_force | not)'
+
+exit codes: 0 isolation="strict" can be had; 1 it cannot; 2 the arguments are off; 130 after Ctrl-C.
+"""
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_to(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser(
-        "doctor",
-        help="say what this host gives",
-        description="Say, protection by protection, what this host gives, and what dead owners have left on it. "
-        "Exits 1 when a protection cannot be had.",
-        allow_abbrev=False,
+    parser = add_command(
+        commands, "doctor [--json]", "say what this host gives, and what it lacks", _DESCRIPTION, _EPILOG
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, for other programs")
     parser.set_defaults(run=run)
 
 
@@ -32,41 +42,30 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the report, and return 0 when every protection can be had and 1 otherwise."""
     from coldframe import _core, build_info  # noqa: PLC0415 - not for --help
 
-    protections, leftovers = _core.doctor(), _core.leftovers()
+    with Waiting("asking the kernel"):
+        protections, leftovers = _core.doctor(), _core.leftovers()
     strict = all(each["in_force"] for each in protections)
     if arguments.json:
         report = {"strict": strict, "build": build_info(), "protections": protections, "leftovers": leftovers}
         print(json.dumps(report, indent=2))
     else:
-        print("\n".join(table(protections, colours=sys.stdout.isatty() and "NO_COLOR" not in os.environ)))
+        style = Style.of(sys.stdout)
+        print("\n".join(table(protections, style)))
         print()
-        print('isolation="strict" can be had.' if strict else 'isolation="strict" cannot be had here.')
+        verdict = 'isolation="strict" can be had.' if strict else 'isolation="strict" cannot be had here.'
+        print(style.paint("bold", verdict))
         for each in leftovers:
-            print("\n" + "\n".join(left(each)))
+            print("\n" + for_terminals("\n".join(leftover.described(each)), sys.stdout))
     return 0 if strict else 1
 
 
-def table(protections: list[Protection], *, colours: bool) -> list[str]:
+def table(protections: list[Protection], style: Style) -> list[str]:
     """Return a line for each protection, with the command that would mend it below the missing ones."""
     width = max((len(each["protection"]) for each in protections), default=0)
     lines = []
     for each in protections:
-        verdict, colour = ("yes", _GREEN) if each["in_force"] else ("NO ", _RED)
-        if colours:
-            verdict = f"{colour}{verdict}{_PLAIN}"
+        verdict = style.paint("green", "yes") if each["in_force"] else style.paint("red", "NO ")
         lines.append(f"{verdict}  {each['protection']:<{width}}  {each['detail']}".rstrip())
         if not each["in_force"] and each["remedy"]:
             lines += [f"     {'':<{width}}  {line}" for line in f"to mend it: {each['remedy']}".splitlines()]
     return lines
-
-
-def left(leftover: Leftover) -> list[str]:
-    """Return the lines that say what one owner has left."""
-    if leftover["alive"]:
-        head = f"{leftover['owner']} lives, and cannot end the following; it goes on trying:"
-    else:
-        head = f"{leftover['owner']} has ended without closing its host; the next host collects what it left:"
-    things = [("directory", leftover["directory"])]
-    things += [("cgroup", path) for path in leftover["cgroups"]]
-    things += [("process", str(pid)) for pid in leftover["processes"]]
-    return [head, *(f"     {what:<9}  {thing}" for what, thing in things)]

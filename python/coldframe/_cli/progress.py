@@ -1,16 +1,23 @@
-"""A bar on standard error, when that is a terminal."""
+"""What is seen on standard error of work that takes a while, when that is a terminal."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from typing import TYPE_CHECKING, Self
 
-from coldframe._cli.table import Style
+from coldframe._cli.terminal import Style
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 _WIDEST = 40
 _AROUND = 34
 """Columns for the words around the bar."""
 _BETWEEN_DRAWINGS_S = 0.05
+_SOON_S = 1.0
+"""What takes no longer is not worth a word."""
 
 
 class Progress:
@@ -45,3 +52,38 @@ class Progress:
         bar = self._style.paint("green", full * filled) + self._style.paint("dim", empty * (width - filled))
         line = f"{kind:<7}{bar} {words}"
         return line if self._style.width >= _AROUND else words[: max(self._style.width - 1, 0)]
+
+
+class Waiting:
+    """Says what is being done and for how long, from a second on, until the block ends."""
+
+    def __init__(self, what: str) -> None:
+        """Say nothing yet; `what` may be changed meanwhile."""
+        self.what = what
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="coldframe-waiting", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Begin to wait."""
+        if sys.stderr.isatty():
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        """Take the words away."""
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        """Draw until it is over, and then nothing."""
+        style, began = Style.of(sys.stderr), time.monotonic()
+        drawn = False
+        while not self._over.wait(0.1 if drawn else _SOON_S):
+            drawn = True
+            words = f"{self.what}, {time.monotonic() - began:.1f} s"[: max(style.width - 1, 0)]
+            print(f"\r\033[K{style.paint('dim', words)}", end="", file=sys.stderr, flush=True)
+        if drawn:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)

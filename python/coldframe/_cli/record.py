@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from coldframe._cli.arguments import UNUSUAL
 from coldframe._cli.statistics import median, quantile
 from coldframe.errors import ConfigurationError
 
@@ -194,6 +195,12 @@ def options(arguments: argparse.Namespace) -> dict[str, Any]:
         "env": sorted(name for name, _ in arguments.env),
         "isolation": arguments.isolation,
         "event_bytes": len(json.dumps(arguments.event)),
+        # Named where they are not what they are by themselves, as in the records of before there were any.
+        **{
+            name: value if isinstance(value, str | int) else len(value)
+            for name in UNUSUAL
+            if (value := getattr(arguments, name)) != arguments.parser.get_default(name)
+        },
     }
 
 

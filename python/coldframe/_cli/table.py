@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
-import shutil
 import textwrap
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from coldframe._cli.record import phase_order
 from coldframe._cli.statistics import CONFIDENCE, median, quantile
@@ -15,8 +12,8 @@ from coldframe._cli.statistics import CONFIDENCE, median, quantile
 if TYPE_CHECKING:
     from coldframe._cli.record import Record, Start
     from coldframe._cli.statistics import Difference
+    from coldframe._cli.terminal import Style
 
-_COLOURS = {"bold": 1, "dim": 2, "red": 31, "green": 32}
 _VERDICTS = {"faster": "green", "slower": "red", "no difference": "dim", "too few runs": "dim"}
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _NAME, _RUNS, _NUMBER, _CELL = 8, 6, 10, 12
@@ -24,31 +21,6 @@ _LEAST_STRIP, _MOST_STRIP = 16, 48
 _DISPENSABLE = ("min", "p90", "max", "p99")
 """The quantiles that a narrow terminal goes without, in order."""
 _THROTTLED_SHARE = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Style:
-    """What the place where the lines go can show."""
-
-    width: int = 80
-    colours: bool = False
-    unicode: bool = True
-
-    @classmethod
-    def of(cls, stream: TextIO) -> Style:
-        """Return the style for `stream`: colours for terminals alone, and not when NO_COLOR is set."""
-        try:
-            "━●▁".encode(getattr(stream, "encoding", None) or "ascii")
-        except (UnicodeEncodeError, LookupError):
-            unicode = False
-        else:
-            unicode = True
-        colours = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        return cls(shutil.get_terminal_size().columns, colours, unicode)
-
-    def paint(self, colour: str, text: str) -> str:
-        """Return `text` in a colour, where there are colours."""
-        return f"\033[{_COLOURS[colour]}m{text}\033[0m" if self.colours and text else text
 
 
 def report(record: Record, style: Style) -> list[str]:

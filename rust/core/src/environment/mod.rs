@@ -122,8 +122,8 @@ pub struct Environment {
     stopped: AtomicBool,
     /// Whether its quota is in force.
     settled: AtomicBool,
-    /// Whether it has had an event.
-    counted: AtomicBool,
+    /// How many events it has been given.
+    events: AtomicU64,
     /// Whether it was made ahead, and nobody has needed it yet.
     ahead: AtomicBool,
     /// Whether it has been told what its function is.
@@ -233,7 +233,7 @@ impl Environment {
             this: OnceLock::new(),
             stopped: AtomicBool::new(false),
             settled: AtomicBool::new(false),
-            counted: AtomicBool::new(false),
+            events: AtomicU64::new(0),
             ahead: AtomicBool::new(state == State::Parked),
             described: AtomicBool::new(false),
             restoring: if zygote.base().is_some() { variables::restoration() } else { Vec::new() },
@@ -375,6 +375,11 @@ impl Environment {
         self.lock().answers
     }
 
+    /// How many events it has been given.
+    pub fn events(&self) -> u64 {
+        self.events.load(Ordering::Acquire)
+    }
+
     /// The number of its last stay among the idle.
     pub fn stay(&self) -> u64 {
         self.stay.load(Ordering::Acquire)
@@ -404,7 +409,7 @@ impl Environment {
 
     /// Whether nothing in its life was out of the ordinary.
     pub fn ended_well(&self) -> bool {
-        self.counted.load(Ordering::Acquire) && self.cause() == Cause::Retired && !self.out_of_memory()
+        self.events() > 0 && self.cause() == Cause::Retired && !self.out_of_memory()
     }
 
     /// Its state.

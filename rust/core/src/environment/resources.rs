@@ -80,7 +80,7 @@ impl Environment {
 
     /// At an event: what initialisation has used counts for no invocation.
     pub(super) fn begin(&self) {
-        if !self.counted.swap(true, Ordering::AcqRel) {
+        if self.events.fetch_add(1, Ordering::AcqRel) == 0 {
             let initialised = self.usage().cpu;
             let mut inner = self.lock();
             if let Some(ready) = inner.ready.take() {

@@ -78,7 +78,7 @@ fn of_one(environment: &Environment) -> Value {
         "memory_mb": memory.map(mib),
         "memory_limit_mb": spec.memory_mb,
         "cpu_s": cpu.map(|time| time.as_secs_f64()),
-        "invocations": environment.used(),
+        "invocations": environment.events(),
         "created": epoch(created),
         "last_used": epoch(last_used),
     })

@@ -340,7 +340,7 @@ pub(super) struct Found<'a> {
 /// How a directory of the host is read.
 #[derive(Clone, Copy)]
 pub(super) struct Reading {
-    /// Device and inode of a directory that is left out: the store itself.
+    /// Device and inode of a directory that is left out: the one with the store itself.
     pub(super) without: Option<(u64, u64)>,
     /// Pass over what vanishes, what the caller may not read, and what is no file, directory or link, and follow no link
     /// to where it begins, which has been resolved before. The caller's own packages are read so; in a function's code
