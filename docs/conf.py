@@ -17,7 +17,14 @@ author = "coldframe's authors"
 project_copyright = author
 version = release = re.search(r'^version = "(.*)"$', (HERE.parent / "pyproject.toml").read_text(), re.MULTILINE)[1]
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "command_line", "docstrings"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "command_line",
+    "docstrings",
+    "pytest_options",
+]
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**.md", "examples/**.md"]
 exclude_patterns = [".*", "target", "rust", "python", "tests", "benches", "docs/_*"]

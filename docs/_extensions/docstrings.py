@@ -1,6 +1,7 @@
 """What stands in single backticks in a docstring: a link if it is a name that is documented, code as it is if not.
 
-And signatures as they are written: a default that is an empty mapping, or a value of ours, by its short name.
+And signatures as they are written: a default that is an empty mapping, or a value of ours, by its short name. What a
+plugin defines for pytest to call is left out.
 """
 
 import re
@@ -29,7 +30,13 @@ def shorten(_app, _what, _name, _object, _options, signature, annotation):
     return signature or None, annotation
 
 
+def skip(_app, what, name, _object, is_skipped, _options):
+    """Leave out what pytest calls and nobody else."""
+    return True if what == "module" and name.startswith("pytest_") else is_skipped
+
+
 def setup(app):
+    app.connect("autodoc-skip-member", skip)
     app.add_role("backticks", Backticks())
     app.connect("autodoc-process-signature", shorten)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
