@@ -15,11 +15,11 @@ class Recorder:
     def getgroup(self, *_args, **_more):
         return self
 
-    def addoption(self, *names, metavar="", help="", **_more):
-        self.said.append((f"{', '.join(names)} {metavar}".strip(), help))
+    def addoption(self, *names, **more):
+        self.said.append((f"{', '.join(names)} {more.get('metavar', '')}".strip(), more.get("help", "")))
 
-    def addini(self, name, help, **_more):
-        self.said.append((name, f"in the configuration file: {help}"))
+    def addini(self, name, text, *_args, **_more):
+        self.said.append((name, f"in the configuration file: {text}"))
 
 
 class PytestOptions(SphinxDirective):
