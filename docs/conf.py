@@ -34,11 +34,13 @@ myst_heading_anchors = 4  # a heading is an anchor, as code hosts have it
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
-autodoc_class_signature = "separated"
+autoclass_content = "both"  # of the class, and of the arguments that make it
 default_role = "backticks"
 nitpicky = True
 # Names of others, and private ones, are text: nothing is fetched to find them.
 nitpick_ignore_regex = [("py:.*", r"(?!coldframe\b).*"), ("py:.*", r"coldframe\._.*")]
+
+smartquotes = False  # quotation marks and dashes as they are written
 
 html_theme = "furo"
 html_title = "coldframe"

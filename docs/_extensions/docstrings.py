@@ -23,8 +23,10 @@ class Backticks(SphinxRole):
         return [nodes.literal(self.rawtext, self.text)], []
 
 
-def shorten(_app, _what, _name, _object, _options, signature, annotation):
-    """Return a signature with short defaults."""
+def shorten(_app, _what, name, _object, _options, signature, annotation):
+    """Return a signature with short defaults; none for what nobody makes by hand."""
+    if name == "coldframe.Stream" or signature == "(*args, **kwargs)":
+        return "", annotation
     for long, short in SHORTER:
         signature = long.sub(short, signature or "")
     return signature or None, annotation
