@@ -5,9 +5,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
+# What of the Python package is in the library for C and Rust programs.
+INSIDE := python/coldframe/_probe.py $(shell find python/coldframe/_runtime -name '*.py' 2>/dev/null)
+CAPI := target/capi/built
 
 .PHONY: demo test test-rust test-python test-user test-legacy test-vm test-vm-short test-runtimes check docs \
-	check-arm64 test-arm64 fuzz bench soak peers clean
+	check-arm64 test-arm64 capi install-capi wheels test-wheels test-wheel fuzz bench soak peers clean
 
 demo: $(VENV)/built
 	$(BIN)/python examples/demo.py
@@ -17,8 +20,26 @@ test: test-rust test-python
 test-rust:
 	cargo test --workspace --exclude coldframe-py --locked --quiet
 
-test-python: $(VENV)/built
+test-python: $(VENV)/built $(CAPI)
 	$(BIN)/python -m pytest
+
+# The C interface, laid out as it is installed: include/coldframe.h, lib/libcoldframe.so and lib/pkgconfig/coldframe.pc.
+# `make install-capi PREFIX=/usr/local` puts it there.
+capi: $(CAPI)
+
+$(CAPI): $(RUST) $(INSIDE) $(shell find rust/capi -type f)
+	cargo build --release --package coldframe-capi --locked --quiet
+	$(MAKE) --no-print-directory install-capi PREFIX=$(abspath $(@D))
+	touch $@
+
+install-capi: PREFIX ?= /usr/local
+install-capi: VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+install-capi:
+	install -D -m 755 target/release/libcoldframe.so $(DESTDIR)$(PREFIX)/lib/libcoldframe.so.1
+	ln -sf libcoldframe.so.1 $(DESTDIR)$(PREFIX)/lib/libcoldframe.so
+	install -D -m 644 rust/capi/include/coldframe.h $(DESTDIR)$(PREFIX)/include/coldframe.h
+	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' rust/capi/coldframe.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/coldframe.pc
 
 # The same on other kinds of host. By root: as an ordinary user with delegated cgroups, and as if there were no version 2.
 test-user: $(VENV)/built
@@ -54,7 +75,36 @@ check: $(VENV)/built
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	PYTHONPATH=python $(BIN)/pyright --pythonpath $(BIN)/python --verifytypes coldframe --ignoreexternal >target/types.log || \
+		{ cat target/types.log; exit 1; }
 	$(BIN)/python -m mypy.stubtest coldframe._core --ignore-disjoint-bases
+
+# What is released: the source distribution and, built from that, so that it is known to be whole, a wheel for each of MACHINES.
+# Zig is the linker, for either machine on either, against a glibc old enough for every distribution.
+MACHINES ?= x86_64 aarch64
+wheels: target/wheels/.built
+target/wheels/.built: $(VENV)/installed $(RUST) $(shell find python -name '*.py' -o -name '*.pyi') README.md LICENSE
+	$(BIN)/python -m pip install --quiet --group wheels
+	if command -v rustup; then rustup target add $(MACHINES:%=%-unknown-linux-gnu); fi
+	rm -rf target/wheels target/source
+	mkdir -p target/source
+	$(BIN)/maturin sdist --out target/wheels
+	tar xzf target/wheels/*.tar.gz -C target/source --strip-components 1
+	for machine in $(MACHINES); do \
+		(cd target/source && PATH=$(abspath $(BIN)):$$PATH CARGO_TARGET_DIR=$(abspath target) maturin build --release --quiet \
+			--zig --compatibility manylinux_2_17 --target $$machine-unknown-linux-gnu --out $(abspath target/wheels)) || exit 1; \
+	done
+	touch $@
+
+# They are opened, and the one for this machine is tried on each CPython that is here; or the build of this tree on one.
+test-wheels: $(VENV)/built target/wheels/.built
+	COLDFRAME_WHEELS=target/wheels $(BIN)/python -m pytest -q tests/wheels
+
+test-wheel: $(VENV)/built
+	rm -rf target/wheel
+	PATH=$(abspath $(BIN)):$$PATH maturin build --release --locked --quiet --out target/wheel
+	COLDFRAME_WHEELS=target/wheel COLDFRAME_WHEELS_ON=newest $(BIN)/python -m pytest -q tests/wheels/test_installed.py
 
 # The documents as a site in target/docs, which anything that serves files can show. What is doubtful is an error.
 docs: $(VENV)/docs

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import warnings
 
-from coldframe import _core
+try:
+    from coldframe import _core
+except ImportError as error:
+    raise ImportError(
+        f"coldframe's native module cannot be loaded ({error}); install a wheel for this machine, Linux on x86-64 or "
+        "arm64, or build it in a checkout: `pip install .`"
+    ) from None
 
 
 def build_info() -> _core.BuildInfo:

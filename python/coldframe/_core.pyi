@@ -8,7 +8,19 @@ panic is a `ColdframeError` that says that it is a defect of coldframe. Every wa
 from collections.abc import Callable
 from typing import Any, Literal, TypedDict, final, type_check_only
 
-__all__ = ["EnvironmentInfo", "Function", "Host", "Outcome", "Stream", "Ticket", "build_info", "doctor", "leftovers"]
+__all__ = [
+    "EnvironmentInfo",
+    "Function",
+    "Host",
+    "Outcome",
+    "Stream",
+    "Ticket",
+    "build_info",
+    "doctor",
+    "gc",
+    "leftovers",
+    "owners",
+]
 
 @type_check_only
 class BuildInfo(TypedDict):
@@ -41,6 +53,19 @@ class Leftover(TypedDict):
     processes: list[int]
 
 @type_check_only
+class Collected(Leftover):
+    """What became of a dead owner's: why some of it is still there, a text for each reason, or nothing."""
+
+    failures: list[str]
+
+@type_check_only
+class Owner(TypedDict):
+    """An owner of environments that lives, and its directory, in which it listens on the Unix socket `status`."""
+
+    owner: str
+    directory: str
+
+@type_check_only
 class InterpreterSpec(TypedDict):
     """A Python interpreter, as `coldframe._interpreter` describes it; paths are absolute and exist.
 
@@ -61,6 +86,15 @@ def doctor() -> list[Protection]:
 
 def leftovers() -> list[Leftover]:
     """Return what owners of environments have left in this user's state directory; nothing is collected."""
+
+def gc() -> list[Collected]:
+    """Remove what dead owners have left in this user's state directory, and return what became of it.
+
+    Raises HostCapabilityError when the directory is not this user's alone.
+    """
+
+def owners() -> list[Owner]:
+    """Return the owners of environments that live."""
 
 @final
 class Ticket:
@@ -182,16 +216,22 @@ class Function:
     @property
     def code_key(self) -> str:
         """The content address of the code and the layers."""
+    @property
+    def in_flight(self) -> int:
+        """How many of its invocations were admitted and have not ended."""
     def invoke(
         self,
         event: bytes,
         *,
         timeout_s: float | None = None,
         client_context: bytes | None = None,
+        trace_id: str = "",
         ticket: Ticket | None = None,
         wait: bool = False,
     ) -> Outcome:
         """Run one invocation; `wait` says to wait for room instead of raising `ThrottledError`.
+
+        `trace_id` is X-Ray's header, which the handler finds as `_X_AMZN_TRACE_ID`; empty for none.
 
         Raises `concurrent.futures.CancelledError` when the ticket was cancelled.
         """
@@ -206,7 +246,14 @@ class Function:
 
         The outcome comes out where there is no payload, or where `decode` raises ValueError or RecursionError.
         """
-    def stream(self, event: bytes, *, timeout_s: float | None = None, client_context: bytes | None = None) -> Stream:
+    def stream(
+        self,
+        event: bytes,
+        *,
+        timeout_s: float | None = None,
+        client_context: bytes | None = None,
+        trace_id: str = "",
+    ) -> Stream:
         """Return an invocation that begins when its first chunk is asked for."""
     def isolation(self) -> dict[str, str]:
         """Return every protection with what of it is in force."""
@@ -257,6 +304,7 @@ class Host:
         max_zip_mb: int,
         max_image_mb: int,
         runtime_dir: str,
+        least_vcpus: float = 0.0,
     ) -> Function:
         """Check the description, read the code and the layers, and make a function."""
     def prewarm(self, function: Function, n: int) -> None:
@@ -266,6 +314,9 @@ class Host:
     @property
     def parked(self) -> int:
         """How many environments wait for a function."""
+    @property
+    def max_memory_mb(self) -> int:
+        """What all environments together may hold, in MiB."""
     def wait_for_stock(self, within_s: float) -> bool:
         """Wait until what recent demand asks for is made ahead; False if that takes longer than `within_s` seconds."""
     def park_at_most(self, most: int | None, seats: int | None = None) -> None:

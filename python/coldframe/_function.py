@@ -11,13 +11,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from coldframe import _interpreter, _preload
+from coldframe import _interpreter, _observers, _preload
 from coldframe._core import Outcome
 from coldframe._event import encode_client_context, encode_event
 from coldframe._future import InvocationFuture
 from coldframe._hardening import Hardening
 from coldframe._host import default_host
 from coldframe._invocation import decode_text, from_outcome
+from coldframe._observers import Watch
 from coldframe._options import (
     PROVIDED,
     check_choice,
@@ -133,9 +134,9 @@ class Function:
         check_choice("isolation", isolation, ("strict", "available"))
         if not isinstance(hardening, Hardening):
             raise ConfigurationError(f"hardening must be a coldframe.Hardening, not {shown(hardening)}")
-        self.handler = check_handler(handler, runtime)
-        self.code = check_path("code", code)
-        self.name = check_name(name, self.code)
+        self.handler: str = check_handler(handler, runtime)
+        self.code: str = check_path("code", code)
+        self.name: str = check_name(name, self.code)
         self._runtime = runtime
         self._on_unclean = hardening.on_unclean
         self._preload = preload
@@ -180,6 +181,8 @@ class Function:
         client_context: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 - whatever JSON the handler returned
         """Invoke the function and return the payload; raise an `InvocationError` when the invocation failed."""
+        if _observers.installed:
+            return self.invoke(event, timeout_s=timeout_s, client_context=client_context).unwrap()
         body = encode_event(event)
         if timeout_s is None and client_context is None:
             answer = self._live().call(body, decode_text)
@@ -206,7 +209,13 @@ class Function:
             ThrottledError: The host, or the function's reserved concurrency, has no room.
             HostCapabilityError: The host cannot give the isolation that was asked for.
         """
-        return self._call(encode_event(event), _options(timeout_s, client_context), None, wait=False)
+        if _observers.installed:
+            return Watch(self).run(
+                lambda trace_id: self._call(
+                    encode_event(event), _options(timeout_s, client_context), None, trace_id, wait=False
+                )
+            )
+        return self._call(encode_event(event), _options(timeout_s, client_context), None, "", wait=False)
 
     def submit(
         self,
@@ -285,8 +294,16 @@ class Function:
         A handler streams by returning a generator, or another iterator, of str and bytes; what any other one returns
         is a single chunk of JSON. At most 200 MiB come through. What `invoke` raises is raised with the first chunk.
         """
-        timeout, context = _options(timeout_s, client_context)
-        return Stream(self._live().stream(encode_event(event), timeout_s=timeout, client_context=context))
+        watch = Watch(self)
+        try:
+            timeout, context = _options(timeout_s, client_context)
+            native = self._live().stream(
+                encode_event(event), timeout_s=timeout, client_context=context, trace_id=watch.trace_id
+            )
+        except BaseException as error:
+            watch.end(error)
+            raise
+        return Stream(native, watch)
 
     @property
     def host(self) -> Host:
@@ -333,14 +350,19 @@ class Function:
         wait: bool,
     ) -> InvocationFuture:
         """Submit one invocation, which waits for room when `wait` says so."""
+        watch = Watch(self)
         try:
             body, options = encode_event(event), _options(timeout_s, client_context)
             host = self.host
         except ColdframeError as error:
+            watch.end(error)
             failed = InvocationFuture()
             failed.fail(error)
             return failed
-        future = InvocationFuture(lambda ticket: self._call(body, options, ticket, wait=wait))
+        future = InvocationFuture(
+            lambda ticket: watch.run(lambda trace_id: self._call(body, options, ticket, trace_id, wait=wait))
+        )
+        future.add_done_callback(watch.settle)
         host._run(future, waiting=wait)
         return future
 
@@ -353,14 +375,27 @@ class Function:
         return busy >= sum(not future.done() for future in futures)
 
     def _call(
-        self, body: bytes, options: tuple[float | None, bytes | None], ticket: _core.Ticket | None, *, wait: bool
+        self,
+        body: bytes,
+        options: tuple[float | None, bytes | None],
+        ticket: _core.Ticket | None,
+        trace_id: str,
+        *,
+        wait: bool,
     ) -> Invocation:
         """Run one invocation: what every form comes down to, but for a plain call."""
         timeout_s, client_context = options
         native = self._live()
         return from_outcome(
-            native.invoke(body, timeout_s=timeout_s, client_context=client_context, ticket=ticket, wait=wait)
+            native.invoke(
+                body, timeout_s=timeout_s, client_context=client_context, trace_id=trace_id, ticket=ticket, wait=wait
+            )
         )
+
+    def _in_flight(self) -> int:
+        """Return how many invocations are in flight: none in a fork of the process that has them."""
+        bound, host = self._bound, self._host
+        return bound[1].in_flight if bound is not None and host is not None and bound[0] is host._native else 0
 
     def _live(self) -> _core.Function:
         """Return the native function, made anew when its host was: in a fork of the process that had it."""

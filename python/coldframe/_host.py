@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import weakref
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from coldframe._function import Function
     from coldframe._future import InvocationFuture
 
+
+# A library is quiet unless its program wants to hear of it. Everybody who uses a host has loaded `logging` already.
+logging.getLogger("coldframe").addHandler(logging.NullHandler())
 
 # Threads beside those of the invocations in flight, so that a submission over the limit is refused and not queued.
 _SPARE_THREADS = 8
@@ -116,6 +120,11 @@ class Host:
         """How many environments wait for a function to be assigned to."""
         native = self._native
         return 0 if native is None or self._closed else native.parked
+
+    @property
+    def max_memory_mb(self) -> int:
+        """Memory that all environments together may use, in MiB: what was given, or what None came to here."""
+        return self._live().max_memory_mb
 
     def environments(self) -> list[Environment]:
         """Return the environments that belong to a function now; parked ones are only counted, in `parked`."""

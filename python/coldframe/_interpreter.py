@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import json
 import os
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from coldframe import _probe
 from coldframe._options import shown
 from coldframe.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-_OLDEST = (3, 9)
 _PROBE_TIMEOUT_S = 20
-_LONGEST_PTH = 65_536
-
-_ALWAYS_MOUNTED = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
-
-# Directories of a prefix that hold an interpreter, when the prefix holds other things as well.
-_PARTS = ("bin", "lib", "lib64", "libexec", "share")
-_SIGNS_OF_A_PROJECT = (".git", ".hg", "pyproject.toml", "setup.py", "setup.cfg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +88,7 @@ def _ask(path: str, _changed: int) -> dict[str, Any]:
         answer["version"], answer["implementation"]
     except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(
-            f"runtime={path!r} does not answer as CPython {_dotted(_OLDEST)} or later would ({error}); "
+            f"runtime={path!r} does not answer as CPython {_probe.dotted(_probe.OLDEST)} or later would ({error}); "
             "give the path of another interpreter"
         ) from None
     else:
@@ -108,96 +96,10 @@ def _ask(path: str, _changed: int) -> dict[str, Any]:
 
 
 def _describe(path: str, answer: dict[str, Any], packages: str) -> Interpreter:
-    """Return the description made of an interpreter's answer, without what does not exist."""
-    version = tuple(answer["version"])
-    if answer["implementation"] != "cpython" or version < _OLDEST:
-        raise ConfigurationError(
-            f"runtime={path!r} is {answer['implementation']} {_dotted(version)}; "
-            f"coldframe needs CPython {_dotted(_OLDEST)} or later"
-        )
-    stdlib = tuple(_directories(answer["stdlib"]))
-    site = tuple(_with_pth(_directories(answer["site"])))
-    executable = _executable(path, answer["executables"])
-    roots = answer["base_prefixes"] + (answer["prefixes"] if packages == "inherit" else [])
-    prefixes = [part for root in _directories(roots) for part in _narrowed(root)]
-    # An executable or a library in a place of its own; most are in a prefix, and drop out again.
-    prefixes += [os.path.dirname(executable), *stdlib]
-    return Interpreter(executable, _dotted(version[:2]), tuple(_outermost(prefixes)), stdlib, site)
-
-
-def _executable(path: str, candidates: Iterable[str]) -> str:
-    """Return the first of `candidates` that is a Python, with no symbolic link in its path."""
-    for candidate in candidates:
-        real = os.path.realpath(candidate) if candidate else ""
-        if os.path.basename(real).startswith("python") and os.path.isfile(real) and os.access(real, os.X_OK):
-            return real
-    raise ConfigurationError(
-        f"runtime={path!r}: no python executable was found for it; give the path of a CPython as runtime="
-    )
-
-
-def _narrowed(prefix: str) -> list[str]:
-    """Return `prefix`, or only an interpreter's parts of it where the directory is a home or a project."""
-    home = os.path.realpath(os.path.expanduser("~"))
-    real = os.path.realpath(prefix)
-    shared = (
-        home == real
-        or home.startswith(os.path.join(real, ""))
-        or real == os.path.join(home, ".local")
-        or any(os.path.lexists(os.path.join(prefix, sign)) for sign in _SIGNS_OF_A_PROJECT)
-    )
-    return _directories(os.path.join(prefix, part) for part in _PARTS) if shared else [prefix]
-
-
-def _with_pth(sites: Iterable[str]) -> list[str]:
-    """Return `sites`, each followed by the directories that `.pth` files in it add: editable installs.
-
-    Lines that would run code are left out: what they do to the import system cannot be described by directories.
-    """
-    found: list[str] = []
-    for site in sites:
-        found.append(site)
-        with os.scandir(site) as entries:
-            names = sorted(entry.name for entry in entries if entry.name.endswith(".pth"))
-        for name in names:
-            found += _directories(os.path.join(site, line) for line in _pth_lines(os.path.join(site, name)))
-    return list(dict.fromkeys(found))
-
-
-def _pth_lines(path: str) -> Iterator[str]:
-    """Yield the lines of a `.pth` file that name a place."""
+    """Return the description made of an interpreter's answer."""
     try:
-        with open(path, "rb") as file:
-            text = file.read(_LONGEST_PTH).decode("utf-8", "replace")
-    except OSError as error:
-        if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
-            raise  # what is only used up now says nothing of the file
-        return
-    for line in text.splitlines():
-        if line.strip() and not line.startswith(("#", "import ", "import\t")) and "\0" not in line:
-            yield line.rstrip()
-
-
-def _directories(paths: Iterable[str]) -> list[str]:
-    """Return those of `paths` that are directories, absolute, each directory once."""
-    found: dict[str, str] = {}
-    for path in paths:
-        if os.path.isdir(path):
-            found.setdefault(os.path.realpath(path), os.path.abspath(path))
-    return list(found.values())
-
-
-def _outermost(paths: Iterable[str]) -> list[str]:
-    """Return `paths` and the real paths behind them, without any that another covers, and without the root."""
-    wanted = [spelling for path in paths for spelling in (path, os.path.realpath(path))]
-    covering = list(_ALWAYS_MOUNTED)
-    for path in sorted(set(wanted), key=len):
-        inside = any(path == outer or path.startswith(outer + os.sep) for outer in covering)
-        if not inside and path != os.sep:
-            covering.append(path)
-    return covering[len(_ALWAYS_MOUNTED) :]
-
-
-def _dotted(version: Iterable[int]) -> str:
-    """Return `version` as text."""
-    return ".".join(map(str, version))
+        found = _probe.describe(answer, packages)
+    except ValueError as error:
+        raise ConfigurationError(f"runtime={path!r}: {error}") from None
+    prefixes, stdlib, site = (tuple(found[name]) for name in ("prefixes", "stdlib", "site"))
+    return Interpreter(found["executable"], found["version"], prefixes, stdlib, site)

@@ -69,7 +69,7 @@ def resolve(
             return _explicit(preload, packages, own, interpreter)
         if packages == "none":
             return ()
-        installed = _installed(interpreter.site)
+        installed = installed_in(interpreter.site)
         if any(_conflicts(name, origin, installed) for name in own & installed.keys()):
             # Some installed package might import its own idea of that name, and the function would find it loaded.
             return ()
@@ -152,7 +152,7 @@ def _explicit(preload: Sequence[str], packages: str, own: Iterable[str], interpr
     """Return the caller's own list when every name in it can be preloaded."""
     if not isinstance(preload, list | tuple) or not all(isinstance(name, str) for name in preload):
         raise ConfigurationError(f'preload={shown(preload)}: use "auto" or a list of names')
-    installed = _installed(interpreter.site) if packages == "inherit" else {}
+    installed = installed_in(interpreter.site) if packages == "inherit" else {}
     for name in preload:
         top = name.partition(".")[0]
         if not all(part.isidentifier() and not keyword.iskeyword(part) for part in name.split(".")):
@@ -167,7 +167,7 @@ def _explicit(preload: Sequence[str], packages: str, own: Iterable[str], interpr
     return tuple(sorted(set(preload)))
 
 
-def _installed(sites: Iterable[str]) -> dict[str, str]:
+def installed_in(sites: Iterable[str]) -> dict[str, str]:
     """Return the importable top-level names in `sites`, each with its path; the first site wins, as in sys.path."""
     found: dict[str, str] = {}
     for site in sites:

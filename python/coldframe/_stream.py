@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Self
 
 from coldframe._invocation import from_outcome
@@ -9,6 +10,7 @@ from coldframe._invocation import from_outcome
 if TYPE_CHECKING:
     from coldframe import _core
     from coldframe._invocation import Invocation
+    from coldframe._observers import Watch
 
 
 class Stream:
@@ -20,11 +22,13 @@ class Stream:
     the invocation and kills its environment, as does Ctrl-C.
     """
 
-    __slots__ = ("__weakref__", "_invocation", "_native", "_raised")
+    __slots__ = ("__weakref__", "_invocation", "_native", "_raised", "_watch")
 
-    def __init__(self, native: _core.Stream) -> None:
-        """Take over the core's stream."""
+    def __init__(self, native: _core.Stream, watch: Watch) -> None:
+        """Take over the core's stream, and those who observe it."""
         self._native = native
+        self._watch = watch
+        weakref.finalize(self, watch.abandon).atexit = False
         self._invocation: Invocation | None = None
         self._raised = False
 
@@ -42,9 +46,16 @@ class Stream:
 
     def __next__(self) -> bytes:
         """Wait for the next chunk."""
-        chunk = self._native.chunk()
+        try:
+            chunk = self._native.chunk()
+        except ValueError:  # another thread is reading
+            raise
+        except BaseException as error:
+            self._watch.end(error)
+            raise
         if self._invocation is None and (outcome := self._native.outcome()) is not None:
             self._invocation = from_outcome(outcome, streamed=True)
+            self._watch.end(self._invocation)
         if chunk is not None:
             return chunk
         invocation = self._invocation
@@ -56,6 +67,7 @@ class Stream:
     def close(self) -> None:
         """Cancel the invocation if it has not ended: its environment is killed. Does nothing the second time."""
         self._native.close()
+        self._watch.abandon()
 
     def __enter__(self) -> Self:
         """Return the stream itself."""

@@ -61,9 +61,9 @@ class InvocationError(ColdframeError):
     ) -> None:
         """Make an error that prints `message`; the other parts default to the class's name and the message."""
         super().__init__(message)
-        self.error_type = type(self).__name__ if error_type is None else error_type
-        self.error_message = message if error_message is None else error_message
-        self.stack_trace = tuple(stack_trace)
+        self.error_type: str = type(self).__name__ if error_type is None else error_type
+        self.error_message: str = message if error_message is None else error_message
+        self.stack_trace: tuple[str, ...] = tuple(stack_trace)
         self.invocation = invocation
         if self.stack_trace:
             frames = "".join(self.stack_trace).rstrip("\n")
@@ -138,7 +138,7 @@ _BY_TYPE: dict[str, type[InvocationError]] = {
 }
 
 _ADVICE = {
-    "Runtime.ImportModuleError": "add what is missing to the code, a layer or the interpreter's installed packages",
+    "Runtime.ImportModuleError": "add what is missing to the code, python/ of a layer, or the installed packages",
     "Runtime.HandlerNotFound": "check the last part of the handler's name",
     "Runtime.BuiltInModuleConflict": "rename the module",
     "Sandbox.Timedout": "raise timeout_s, or watch context.get_remaining_time_in_millis() in the handler",

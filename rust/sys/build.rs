@@ -12,6 +12,16 @@ fn main() {
     println!("cargo::rerun-if-changed=child");
     println!("cargo::rerun-if-changed=build.rs");
     let target = env::var("TARGET").expect("cargo sets TARGET");
+    let about = |what: &str| env::var(format!("CARGO_CFG_TARGET_{what}")).unwrap_or_default();
+    let machine = matches!(about("ARCH").as_str(), "x86_64" | "aarch64") && about("POINTER_WIDTH") == "64";
+    if !machine || about("OS") != "linux" || about("ENV") != "gnu" {
+        // Before any compiler error about what other systems lack: whoever installs from source reads the last lines.
+        println!(
+            "cargo::error=coldframe isolates handlers with features of the Linux kernel, on x86-64 and arm64 with glibc; it \
+             cannot be built for {target}. Install it on such a system, in a virtual machine if need be"
+        );
+        return;
+    }
     build("init", &["--crate-type=bin", "-Crelocation-model=static", "-Clink-arg=-static"], &target);
     build("serve", &["--crate-type=cdylib"], &target);
     build(
@@ -21,7 +31,8 @@ fn main() {
             "-Crelocation-model=pic",
             "-Clink-arg=-static",
             "-Clink-arg=-no-pie",
-            "-Clink-arg=-Wl,-Tchild/graft.ld",
+            "-Clink-arg=-T",
+            "-Clink-arg=child/graft.ld",
         ],
         &target,
     );

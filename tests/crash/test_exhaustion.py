@@ -176,12 +176,12 @@ def test_a_function_that_could_not_be_read_is_not_half_known(tmp_path):
     (site / "more.pth").write_text(f"{tmp_path}\n")
     program = """
         import resource, sys
-        from coldframe import _interpreter
+        from coldframe import _probe
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         free = open("/dev/null").fileno()
         resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
         try:
-            list(_interpreter._pth_lines(sys.argv[1]))
+            list(_probe._pth_lines(sys.argv[1]))
         except OSError as error:
             print(error.strerror)
     """

@@ -1,37 +1,14 @@
 """Functions on a CPython other than the one that embeds coldframe."""
 
-import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from interpreters import interpreters
 
 import coldframe
 from coldframe import ConfigurationError, Function
 
 ECHO = "def handler(event, context):\n    return event\n"
-
-
-def foreign_interpreters():
-    """Return other CPythons of this machine, by version: on the path, and beside the one that runs the tests."""
-    siblings = Path(sys.base_prefix).parent
-    found = {}
-    for minor in range(9, 15):
-        if (3, minor) == sys.version_info[:2]:
-            continue
-        name = f"python3.{minor}"
-        candidates = [*sorted(siblings.glob(f"*/bin/{name}")), *filter(None, [shutil.which(name)])]
-        for candidate in candidates:
-            check = "import sys; print(sys.version_info[1] if sys.implementation.name == 'cpython' else 0)"
-            told = subprocess.run([candidate, "-I", "-S", "-c", check], capture_output=True, text=True, check=False)
-            if told.stdout.strip() == str(minor):
-                found[f"3.{minor}"] = str(candidate)
-                break
-    return found
-
-
-INTERPRETERS = foreign_interpreters()
 
 
 @pytest.fixture
@@ -50,7 +27,7 @@ def function(host):
 
 @pytest.mark.parametrize("version", [f"3.{minor}" for minor in range(9, 15) if (3, minor) != sys.version_info[:2]])
 def test_another_cpython_runs_the_function(function, tmp_path, version):
-    if version not in INTERPRETERS:
+    if version not in interpreters():
         pytest.skip(f"there is no CPython {version} on this machine")
     code = tmp_path / "app.py"
     code.write_text(
@@ -61,7 +38,7 @@ def test_another_cpython_runs_the_function(function, tmp_path, version):
         "        raise ValueError('ü')\n"
         "    return [list(sys.version_info[:2]), event, os.environ['AWS_EXECUTION_ENV'], context.aws_request_id]\n"
     )
-    fn = function("app.handler", code, runtime=INTERPRETERS[version], timeout_s=20, memory_mb=256)
+    fn = function("app.handler", code, runtime=interpreters()[version], timeout_s=20, memory_mb=256)
     for start in ("cold", "warm"):
         invocation = fn.invoke({"a": ["ü", None]})
         assert invocation.unwrap() == [

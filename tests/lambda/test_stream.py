@@ -1,5 +1,6 @@
 """The answer of a handler that is a generator, chunk by chunk, as it is written."""
 
+import faulthandler
 import itertools
 import json
 import os
@@ -270,6 +271,10 @@ def test_a_stream_is_read_by_one_thread_at_a_time(make, background):
     assert until(lambda: [one for one in alive(fn) if one.state == "busy"])
     with pytest.raises(ValueError, match="read by another thread"):
         next(stream)
+    # Nor does a look at whether it has ended wait for that thread, which needs the interpreter lock to get on.
+    faulthandler.dump_traceback_later(30, exit=True)
+    assert stream._native.outcome() is None
+    faulthandler.cancel_dump_traceback_later()
     stream.close()
     reader.join(10)
 

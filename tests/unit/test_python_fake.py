@@ -52,7 +52,11 @@ class Function:
         self.host, self.spec, self.closed = host, spec, 0
         self.code_key = core().code_key
 
-    def invoke(self, event, *, timeout_s, client_context, ticket, wait):
+    @property
+    def in_flight(self):
+        return 0
+
+    def invoke(self, event, *, timeout_s, client_context, trace_id="", ticket, wait):
         host, fake = self.host, core()
         if host.is_closed or self.closed:
             raise errors().ColdframeError("closed")
@@ -60,7 +64,9 @@ class Function:
             raise errors().ThrottledError("no room; try again later")
         host.busy.append(self.spec["name"])
         try:
-            call = SimpleNamespace(timeout_s=timeout_s, client_context=client_context, ticket=ticket, spec=self.spec)
+            call = SimpleNamespace(
+                timeout_s=timeout_s, client_context=client_context, trace_id=trace_id, ticket=ticket, spec=self.spec
+            )
             answer = fake.handler(event, call)
             if ticket is not None and ticket.cancelled.is_set():
                 raise CancelledError

@@ -1,9 +1,12 @@
 """The package as a whole: what it exports, how light it is, and what it refuses to run on."""
 
 import importlib
+import os
 import re
+import shutil
 import subprocess
 import sys
+import tomllib
 import warnings
 from pathlib import Path
 
@@ -11,6 +14,8 @@ import pytest
 from test_python_fake import code, coldframe, fake  # noqa: F401
 
 import coldframe as package
+
+ROOT = Path(__file__).parents[2]
 
 # These names are the fixtures of the stand-in.
 # ruff: noqa: F811
@@ -38,10 +43,28 @@ def test_every_error_is_public(coldframe):
     assert classes <= set(coldframe.__all__)
 
 
-def test_the_version_is_that_of_the_package(coldframe):
-    project = Path(__file__).parents[2] / "pyproject.toml"
-    assert re.search(r'^version = "(.*)"$', project.read_text(), re.MULTILINE)[1] == coldframe.__version__
-    assert coldframe.build_info()["version"] == coldframe.__version__
+def test_there_is_one_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    crates = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
+    locked = tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]
+    ours = {package["version"] for package in locked if package["name"].startswith("coldframe")}
+    assert {project, crates, *ours} == {package.__version__} == {package.build_info()["version"]}
+
+
+def test_the_changelog_begins_with_this_version():
+    headings = re.findall(r"^## \[(.+)\](?: - (\d{4}-\d\d-\d\d))?$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    (version, date), *older = headings
+    assert version in {"Unreleased", package.__version__}
+    assert bool(date) == (version != "Unreleased")
+    assert all(date for _, date in older)
+    if os.environ.get("GITHUB_REF", "").startswith("refs/tags/"):  # what is about to be released
+        assert (version, os.environ["GITHUB_REF"]) == (package.__version__, f"refs/tags/v{package.__version__}")
+
+
+def test_all_is_every_extra():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (everything,) = extras.pop("all")
+    assert everything == f"coldframe[{','.join(extras)}]"
 
 
 def test_nothing_heavy_is_loaded_before_it_is_used():
@@ -54,10 +77,32 @@ def test_nothing_heavy_is_loaded_before_it_is_used():
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
 
 
-def test_other_systems_are_told_why():
-    done = python("import sys; sys.platform = 'darwin'\nimport coldframe")
-    assert "ImportError: coldframe isolates handlers with features of the Linux kernel" in done.stderr
-    assert "darwin" in done.stderr
+@pytest.mark.parametrize("system", ["darwin", "win32", "freebsd14", "emscripten"])
+@pytest.mark.parametrize("module", ["coldframe", "coldframe.errors", "coldframe.__main__"])
+def test_other_systems_are_told_why(system, module):
+    # There is no native module either, and nothing may be asked of it first.
+    done = python(f"sys.platform = {system!r}\nsys.modules['coldframe._core'] = None\nimport {module}")
+    assert done.stderr.splitlines()[-1] == (
+        f"ImportError: coldframe isolates handlers with features of the Linux kernel and cannot work on {system}; "
+        "run it on Linux, in a virtual machine if need be"
+    )
+
+
+def test_a_checkout_that_was_not_built_says_so(tmp_path):
+    shutil.copytree(
+        Path(package.__file__).parent, tmp_path / "coldframe", ignore=shutil.ignore_patterns("*.so", "__pycache__")
+    )
+    done = python(f"sys.path.insert(0, {str(tmp_path)!r})\nimport coldframe")
+    assert "ImportError: coldframe's native module cannot be loaded (cannot import name '_core'" in done.stderr
+    assert done.stderr.endswith("or build it in a checkout: `pip install .`\n")
+
+
+def test_an_old_kernel_is_named_with_the_one_it_takes():
+    # As any program is told that asks for the kernel's version of old.
+    old = "import ctypes, sys; ctypes.CDLL(None).personality(0x0020000)\n"
+    done = python(f"{old}import coldframe\ncoldframe.Function('app.handler', '.', isolation='available')")
+    assert "HostCapabilityError: " in done.stderr
+    assert "missing: kernel (Linux 2.6; run Linux 5.14 or newer)" in done.stderr
 
 
 def test_a_debug_build_warns(fake):
@@ -85,3 +130,9 @@ def test_the_fixture_closes_what_it_made(coldframe, fake, code):
 
 def test_the_package_says_that_it_is_typed():
     assert (Path(package.__file__).parent / "py.typed").exists()
+
+
+def test_every_extra_is_in_the_page_about_installing():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    page = (ROOT / "docs" / "how-to" / "install.md").read_text()
+    assert re.findall(r"^\| `coldframe\[(\w+)\]` \|", page, re.MULTILINE) == list(extras)

@@ -217,13 +217,18 @@ class Environment:
         """Wait for an event, unless its message has come, run the handler on it, and answer."""
         kind, token, body = message or self._channel.receive()
         finish = marshal if kind == wire.INVOKE else self._stream(kind, token)
-        identity, deadline_ns, client_bytes = _EVENT.unpack_from(body)
+        identity, deadline_ns, beside = _EVENT.unpack_from(body)
         self._logs.request_id = request_id = identity.decode()
         try:
             if deadline_ns >= _AFTER_READY:
                 deadline_ns += monotonic_ns() - _AFTER_READY
-            start = _HEAD_BYTES + client_bytes
-            client_context = bytes(body[_HEAD_BYTES:start]) if client_bytes else b""
+            start, client_context = _HEAD_BYTES, b""
+            if beside:
+                trace_end = start + (beside >> 24)
+                if trace_end > start:
+                    os.environ[_TRACE_ID] = str(body[start:trace_end], "ascii")
+                start = trace_end + (beside & 0xFFFFFF)
+                client_context = bytes(body[trace_end:start])
             context = LambdaContext(request_id, deadline_ns, self._function, client_context)
             event = unmarshal(body[start:])
             del body  # six megabytes, perhaps, which the handler may want

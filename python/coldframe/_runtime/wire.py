@@ -26,7 +26,7 @@ CHUNK = 16
 
 HEADER = struct.Struct("<BxHIQ")
 EVENT = struct.Struct("<36sQI")
-"""In front of an event: the request id, the deadline, and how long the client context is, which comes next."""
+"""In front of an event: its id, its deadline, the lengths of client context (24 bits) and trace id (8), that itself."""
 PACKET_BYTES = 65_536
 MAX_CHUNK_BYTES = 1 << 20
 FIRST_BYTES = PACKET_BYTES - HEADER.size

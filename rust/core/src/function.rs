@@ -17,7 +17,7 @@ use crate::plan::rootfs::{Grant, misplaced};
 use crate::plan::{MNT, environment};
 use crate::platform::{Initialization, Logging, Runtime, Subject};
 use crate::random;
-use crate::spec::{Architecture, Interpreter, Spec};
+use crate::spec::{Architecture, Interpreter, ProcView, Spec};
 use crate::store::image::{Image, is_image};
 use crate::store::{Limits, Snapshot, Store};
 use crate::variables::{Names, description, variables};
@@ -166,7 +166,11 @@ impl Function {
             max_processes: spec.max_processes,
             mounts: spec.mounts.iter().map(|mount| (mount.target.clone(), mount.writable)).collect(),
             noexec_tmp: spec.noexec_tmp,
-            proc_view: spec.proc_view,
+            proc_view: spec.proc_view.unwrap_or(if spec.interpreter.is_some() {
+                ProcView::Pid
+            } else {
+                ProcView::Masked
+            }),
             network: spec.network,
             snapstart: spec.snapstart,
         };

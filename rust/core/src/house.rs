@@ -5,6 +5,7 @@ use crate::cgroup::Groups;
 use crate::error::Result;
 use crate::host::Facts;
 use crate::state::State;
+use crate::status;
 use crate::store::Store;
 
 /// All of it.
@@ -20,6 +21,8 @@ pub struct House {
     pub groups: Groups,
     /// Who answers runtimes and extensions that are programs.
     pub api: Server,
+    /// Who answers other programs of this user: nobody where the file system takes no sockets, as `coldframe top` says.
+    pub status: Option<status::Server>,
 }
 
 impl House {
@@ -32,7 +35,8 @@ impl House {
         let noted = state.note_cgroups(&planned);
         match noted.and_then(|()| Groups::new(&facts.cgroups, state.name())) {
             Ok(groups) => {
-                let house = Self { store: Store::new(state.store()), facts, state, groups, api: Server::new() };
+                let (store, status) = (Store::new(state.store()), status::Server::new(state.directory()).ok());
+                let house = Self { store, facts, state, groups, api: Server::new(), status };
                 let admitted = house.zygote_user().map_or(Ok(()), |user| house.groups.admit(user));
                 if let Err(e) = admitted {
                     house.clear();

@@ -23,6 +23,8 @@ pub struct Call<'a> {
     pub event: &'a [u8],
     /// The client context, as JSON; empty if there is none.
     pub client_context: &'a [u8],
+    /// X-Ray's header, which the handler finds as `_X_AMZN_TRACE_ID`; empty if there is none.
+    pub trace_id: &'a str,
     /// Instead of the function's own.
     pub timeout: Option<Duration>,
     /// By which it can be cancelled.
@@ -54,12 +56,33 @@ pub(crate) enum Answer {
 /// Set in a deadline that is counted from the moment at which the environment is ready.
 const AFTER_READY: u64 = 1 << 63;
 
+/// Bytes that a trace id may have: X-Ray's are of 74, and some more with what it calls the lineage.
+const MAX_TRACE_ID: usize = 255;
+
 impl Call<'_> {
     /// What goes before the client context and the event: the request id, the deadline in nanoseconds of the monotonic clock,
-    /// and how long the client context is.
+    /// how long the client context is (24 bits) and the trace id (8 bits), and the trace id.
     fn head(&self, request: &str, deadline_ns: u64) -> Vec<u8> {
-        let len = self.client_context.len() as u32;
-        [request.as_bytes(), &deadline_ns.to_le_bytes(), &len.to_le_bytes()].concat()
+        let beside = (self.trace_id.len() as u32) << 24 | self.client_context.len() as u32;
+        [request.as_bytes(), &deadline_ns.to_le_bytes(), &beside.to_le_bytes(), self.trace_id.as_bytes()].concat()
+    }
+
+    /// Why this cannot go out, if it cannot.
+    fn check(&self) -> Result<()> {
+        for (what, len) in [("event", self.event.len()), ("client context", self.client_context.len())] {
+            if len > MAX_PAYLOAD {
+                return Err(Error::Payload(format!(
+                    "the {what} is {len} bytes and may be {MAX_PAYLOAD}; pass large data in a file or in parts"
+                )));
+            }
+        }
+        // It becomes a header, and a variable of the environment.
+        if self.trace_id.len() > MAX_TRACE_ID || !self.trace_id.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(Error::Configuration(format!(
+                "the trace id must be at most {MAX_TRACE_ID} visible characters of ASCII, as X-Ray's header is"
+            )));
+        }
+        Ok(())
     }
 }
 
@@ -114,12 +137,7 @@ impl Core {
 
     /// The same, up to the first chunk of an answer that comes in chunks.
     pub(crate) fn answer(self: &Arc<Self>, function: &Arc<Function>, call: &Call<'_>) -> Result<Answer> {
-        if call.event.len() > MAX_PAYLOAD {
-            return Err(Error::Payload(format!(
-                "the event is {} bytes and may be {MAX_PAYLOAD}; pass large data in a file or in parts",
-                call.event.len()
-            )));
-        }
+        call.check()?;
         let timeout = call.timeout.unwrap_or(function.spec.timeout);
         if timeout.is_zero() || timeout > Duration::from_secs(900) {
             return Err(Error::Configuration("timeout_s must be above 0 and at most 900 seconds".into()));
@@ -193,7 +211,13 @@ impl Core {
                     // What is initialised once, or restored, is not tried again.
                     if !self.serves(function) || function.spec.snapstart {
                         environment.note(|phases| phases.queue = queue);
-                        return Ok(Progress::Over(stillborn(&environment, &request, Duration::ZERO, vec![first])));
+                        return Ok(Progress::Over(stillborn(
+                            &environment,
+                            call,
+                            &request,
+                            Duration::ZERO,
+                            vec![first],
+                        )));
                     }
                     return self.initialise_again(function, call, &request, token, timeout, first, queue);
                 }
@@ -231,7 +255,7 @@ impl Core {
             Made::Failed(environment, reply, took) => {
                 environment.note(|phases| phases.queue = queue);
                 let second = failed(&environment, reply, Phase::Invoke, took, timeout);
-                Ok(Progress::Over(stillborn(&environment, request, begun.elapsed(), vec![first, second])))
+                Ok(Progress::Over(stillborn(&environment, call, request, begun.elapsed(), vec![first, second])))
             }
         }
     }

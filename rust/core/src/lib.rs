@@ -1,13 +1,13 @@
 //! coldframe's core: execution environments for functions, without Python.
 //!
 //! Pure plans first, then the steps that carry them out. [`pool::Core`] owns everything; a [`spec::Spec`] describes a
-//! function, [`host::Facts`] what this machine gives, [`plan`] what the far side of a fork is to do about both, and
+//! function, [`interpreter`] what runs it, [`host::Facts`] what this machine gives, [`plan`] what the far side of a fork is to do about both, and
 //! [`seccomp`], [`landlock`] and [`cgroup`] what holds it. [`nursery`], [`zygote`], [`seat`], [`stock`] and
 //! [`environment`] are the processes, [`snapstart`] what other environments are forked
 //! from, [`supervisor`] and [`keeper`] the threads that watch them and make them ahead,
 //! [`reclaim`] what those give back that nobody needs for a while,
-//! [`wire`] and [`api`] what is said between them, [`patience`] how an answer is waited for, [`report`], [`platform`] and
-//! [`phases`] what comes of it.
+//! [`wire`] and [`api`] what is said between them, [`patience`] how an answer is waited for, [`report`], [`failure`],
+//! [`platform`] and [`phases`] what comes of it, and [`status`] what other programs of this user are told.
 #![forbid(unsafe_code)]
 
 pub mod alarm;
@@ -20,11 +20,13 @@ pub mod defect;
 pub mod environment;
 pub mod error;
 pub mod eviction;
+pub mod failure;
 pub mod frames;
 pub mod function;
 pub mod host;
 pub mod house;
 pub mod idle;
+pub mod interpreter;
 pub mod invocation;
 pub mod keeper;
 pub mod landlock;
@@ -48,6 +50,7 @@ mod serving;
 pub mod snapstart;
 pub mod spec;
 pub mod state;
+pub mod status;
 pub mod stock;
 pub mod store;
 pub mod streaming;

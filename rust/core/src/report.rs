@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use crate::failure::Failure;
 use crate::phases::Phases;
 use crate::platform::{self, Metrics, Phase, Record, Status, Subject};
 
@@ -38,6 +39,40 @@ pub enum Verdict {
     },
 }
 
+/// What kind of end it was: Python has a class of errors for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The handler returned.
+    Ok,
+    /// The handler raised.
+    Handler,
+    /// The function could not be initialised.
+    Init,
+    /// The event or the response was too large or no JSON.
+    Payload,
+    /// The deadline passed.
+    Timeout,
+    /// Memory ran out.
+    Memory,
+    /// The process ended, or was killed.
+    Exit,
+}
+
+impl Kind {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Handler => "handler",
+            Self::Init => "init",
+            Self::Payload => "payload",
+            Self::Timeout => "timeout",
+            Self::Memory => "memory",
+            Self::Exit => "exit",
+        }
+    }
+}
+
 /// How an environment came to serve an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -47,6 +82,17 @@ pub enum Start {
     Restored,
     /// It had served before.
     Warm,
+}
+
+impl Start {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Restored => "restored",
+            Self::Warm => "warm",
+        }
+    }
 }
 
 /// Measurements of one invocation.
@@ -106,6 +152,8 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// Its id.
     pub request_id: String,
+    /// X-Ray's header; empty if there was none.
+    pub trace_id: String,
     /// How a new environment was initialised for it; a second time in another one if that failed.
     pub initialisations: Vec<Initialisation>,
     /// How many bytes of the result went out as chunks.
@@ -121,6 +169,17 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// The handler's result, as JSON, or why there is none.
+    pub fn payload(&self) -> Result<&[u8], Failure> {
+        match &self.verdict {
+            Verdict::Ok(body) => Ok(body),
+            failed => {
+                let error = failed.error(&self.request_id).unwrap_or_default();
+                Err(Failure::read(failed.kind(), &error))
+            }
+        }
+    }
+
     /// The output, with Lambda's lines around it. Put together on demand: many look at the result alone.
     pub fn log(&self) -> String {
         let (subject, report) = (&self.subject, &self.report);
@@ -158,15 +217,16 @@ impl Outcome {
             write(&mut log, &Record::InitReport { initialization, phase, status: init.status(), duration }, now);
         }
         let (id, status, duration) = (|| self.request_id.clone(), self.verdict.status(), report.duration);
-        let start = Record::Start { request_id: id(), arn: subject.arn.clone(), trace_id: String::new() };
+        let trace_id = || self.trace_id.clone();
+        let start = Record::Start { request_id: id(), arn: subject.arn.clone(), trace_id: trace_id() };
         write(&mut log, &start, now);
         add_output(&mut log, &self.output);
         let produced_bytes = match &self.verdict {
             Verdict::Ok(body) | Verdict::Handler(body) | Verdict::Payload(body) => body.len() as u64,
             _ => 0,
         } + self.streamed;
-        let (trace_id, done) = (String::new(), status.clone());
-        let done = Record::RuntimeDone { request_id: id(), status: done, duration, produced_bytes, trace_id };
+        let (trace, done) = (trace_id(), status.clone());
+        let done = Record::RuntimeDone { request_id: id(), status: done, duration, produced_bytes, trace_id: trace };
         write(&mut log, &done, self.ended);
         write(&mut log, &Record::End { request_id: id() }, self.ended);
         // One that was initialised within the invocation has no time of its own for that.
@@ -181,8 +241,7 @@ impl Outcome {
             init: init.filter(|_| restore.is_none()),
             restore: restore.zip(report.billed_restore_ms()),
         };
-        let trace_id = String::new();
-        write(&mut log, &Record::Report { request_id: id(), status, metrics, trace_id }, self.ended);
+        write(&mut log, &Record::Report { request_id: id(), status, metrics, trace_id: trace_id() }, self.ended);
         log
     }
 }
@@ -213,6 +272,19 @@ impl Report {
 }
 
 impl Verdict {
+    /// What kind of end it was.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Ok(_) => Kind::Ok,
+            Self::Handler(_) => Kind::Handler,
+            Self::Init(_) | Self::Platform { init: true, .. } => Kind::Init,
+            Self::Payload(_) => Kind::Payload,
+            Self::Timeout(_) => Kind::Timeout,
+            Self::Memory => Kind::Memory,
+            Self::Exit(_) | Self::Platform { init: false, .. } => Kind::Exit,
+        }
+    }
+
     /// Lambda's error JSON; `None` if all is well.
     pub fn error(&self, request_id: &str) -> Option<Vec<u8>> {
         // In this order, which a JSON object of serde's would not keep.
@@ -367,7 +439,8 @@ mod tests {
             logging,
         });
         let (request_id, output, ended) = ("id".into(), "hi".into(), SystemTime::UNIX_EPOCH + Duration::from_secs(1));
-        Outcome { verdict, request_id, initialisations, streamed: 0, output, report, ended, subject }
+        let trace_id = "Root=1".into();
+        Outcome { verdict, request_id, trace_id, initialisations, streamed: 0, output, report, ended, subject }
     }
 
     fn init(phase: Phase, failure: Option<Verdict>) -> Initialisation {

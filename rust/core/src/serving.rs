@@ -23,6 +23,7 @@ pub(crate) struct Serving {
     environment: Arc<Environment>,
     initialisations: Vec<Initialisation>,
     request: String,
+    trace_id: String,
     timeout: Duration,
     begun: Instant,
     /// When the invocation's time began, if the environment was initialised within it.
@@ -49,8 +50,8 @@ impl Serving {
         let begun = begun.unwrap_or_else(Instant::now);
         let deadline = core.supervisor().keep(&environment, since.unwrap_or(begun) + timeout);
         let quota = environment.unlimited_for().map(|time| core.supervisor().settle(&environment, begun + time));
-        let (request, reported) = (request.to_owned(), call.reported);
-        Self { environment, initialisations, request, timeout, begun, since, deadline, quota, reported }
+        let (request, trace_id, reported) = (request.to_owned(), call.trace_id.to_owned(), call.reported);
+        Self { environment, initialisations, request, trace_id, timeout, begun, since, deadline, quota, reported }
     }
 
     /// Which it is.
@@ -75,7 +76,8 @@ impl Serving {
     /// It has answered, or will not: `None` if it was not in a state to serve, and has not seen the event.
     pub fn finish(self, core: &Arc<Core>, ticket: &Ticket, reply: Result<Reply>) -> Result<Option<Outcome>> {
         let end = self.end();
-        let Self { environment, initialisations, request, timeout, begun, since, deadline, quota, reported } = self;
+        let Self { environment, initialisations, request, trace_id, timeout, begun, since, deadline, quota, reported } =
+            self;
         let environment = &environment;
         let busy = begun.elapsed();
         environment.note(|phases| phases.invoke = Some(busy.saturating_sub(phases.thaw.unwrap_or_default())));
@@ -117,7 +119,7 @@ impl Serving {
             Verdict::Ok(_) if !reported => environment.usage_after(busy),
             _ => environment.usage(),
         };
-        let outcome = sum_up(environment, usage, verdict, request, duration, initialisations);
+        let outcome = sum_up(environment, usage, verdict, (request, trace_id), duration, initialisations);
         if keep {
             // Before anybody else can have it. Cancelled until now, it is killed and not kept.
             ticket.release();
@@ -205,20 +207,22 @@ pub(crate) fn failed(
 /// The outcome of an invocation that no environment could be initialised for: with the last one's error.
 pub(crate) fn stillborn(
     environment: &Arc<Environment>,
+    call: &Call<'_>,
     request: &str,
     duration: Duration,
     initialisations: Vec<Initialisation>,
 ) -> Outcome {
     let failure = initialisations.last().and_then(|last| last.failure.clone());
     let verdict = failure.unwrap_or_else(|| Verdict::Exit(last_words(None)));
-    sum_up(environment, environment.usage(), verdict, request.to_owned(), duration, initialisations)
+    let ids = (request.to_owned(), call.trace_id.to_owned());
+    sum_up(environment, environment.usage(), verdict, ids, duration, initialisations)
 }
 
 fn sum_up(
     environment: &Arc<Environment>,
     Usage { cpu, throttled, peak }: Usage,
     verdict: Verdict,
-    request_id: String,
+    (request_id, trace_id): (String, String),
     duration: Duration,
     initialisations: Vec<Initialisation>,
 ) -> Outcome {
@@ -245,5 +249,5 @@ fn sum_up(
         environment: environment.id().to_owned(),
     };
     let (subject, ended) = (Arc::clone(&function.subject), SystemTime::now());
-    Outcome { verdict, request_id, initialisations, streamed: 0, output, report, ended, subject }
+    Outcome { verdict, request_id, trace_id, initialisations, streamed: 0, output, report, ended, subject }
 }

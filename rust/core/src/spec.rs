@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -124,6 +124,8 @@ pub struct Spec {
     pub packages: bool,
     /// Cap of everything the environment dirties, in MiB.
     pub memory_mb: u64,
+    /// The least share of one CPU, whatever the memory: 0.0 for what is to behave like Lambda.
+    pub least_vcpus: f64,
     /// Wall clock of one invocation.
     pub timeout: Duration,
     /// Size of `/tmp`, in MiB.
@@ -150,8 +152,8 @@ pub struct Spec {
     pub mounts: Vec<Mount>,
     /// How large its code may be.
     pub sizes: Sizes,
-    /// How much of `/proc` is visible.
-    pub proc_view: ProcView,
+    /// How much of `/proc` is visible; `None`: the processes alone for Python, more for a runtime that is a program.
+    pub proc_view: Option<ProcView>,
     /// Whether programs in `/tmp` may not be executed.
     pub noexec_tmp: bool,
     /// Where the files of the runtime lie on the host.
@@ -166,10 +168,70 @@ pub const MAX_PAYLOAD: usize = 6_291_556;
 /// Largest streamed response in bytes: Lambda's 200 MB.
 pub const MAX_STREAM: u64 = 200 << 20;
 
+/// Lambda sets these itself, or has them set by nobody.
+const RESERVED: [&str; 12] = [
+    "_HANDLER",
+    "_X_AMZN_TRACE_ID",
+    "AWS_EXECUTION_ENV",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "AWS_LAMBDA_FUNCTION_VERSION",
+    "AWS_LAMBDA_INITIALIZATION_TYPE",
+    "AWS_LAMBDA_LOG_GROUP_NAME",
+    "AWS_LAMBDA_LOG_STREAM_NAME",
+    "AWS_LAMBDA_RUNTIME_API",
+    "LAMBDA_RUNTIME_DIR",
+    "LAMBDA_TASK_ROOT",
+];
+
 impl Spec {
+    /// A function with the defaults of everything else, which are Lambda's where it has them. Whoever makes it says how it is
+    /// run: by [`Spec::interpreter`], or by a `bootstrap` of its own.
+    ///
+    /// ```
+    /// # use coldframe_core::spec::Spec;
+    /// let spec = Spec { memory_mb: 64, ..Spec::new("app.handler", "submissions/42") };
+    /// assert_eq!((spec.name.as_str(), spec.timeout.as_secs()), ("42", 3));
+    /// ```
+    pub fn new(handler: impl Into<String>, code: impl Into<PathBuf>) -> Self {
+        let code = code.into();
+        Self {
+            name: name_of(&code),
+            handler: handler.into(),
+            code,
+            layers: Vec::new(),
+            interpreter: None,
+            preload: Vec::new(),
+            preload_optional: false,
+            packages: true,
+            memory_mb: 128,
+            least_vcpus: 0.0,
+            timeout: Duration::from_secs(3),
+            tmp_mb: 512,
+            max_processes: 1024,
+            log_kb: 1024,
+            env: BTreeMap::new(),
+            network: false,
+            architecture: None,
+            isolation: Isolation::Strict,
+            reserved_concurrency: None,
+            snapstart: false,
+            reuse: true,
+            mounts: Vec::new(),
+            sizes: Sizes::default(),
+            proc_view: None,
+            noexec_tmp: false,
+            runtime_dir: PathBuf::new(),
+        }
+    }
+
     /// Checks every range; the error names the argument, its value and what it may be.
     pub fn check(&self) -> Result<()> {
+        self.check_names()?;
         range("memory_mb", self.memory_mb, 32, 10_240, "MiB")?;
+        if !(0.0..=1.0).contains(&self.least_vcpus) {
+            return Err(Error::Configuration(format!("least_vcpus is {}; it must be from 0 to 1", self.least_vcpus)));
+        }
         range("tmp_mb", self.tmp_mb, 1, 10_240, "MiB")?;
         range("max_processes", self.max_processes, 1, 32_768, "processes")?;
         for (option, size) in [
@@ -212,6 +274,41 @@ impl Spec {
         Ok(())
     }
 
+    /// Names that a Lambda function could have.
+    fn check_names(&self) -> Result<()> {
+        let letter = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if !(1..=64).contains(&self.name.len()) || !self.name.chars().all(letter) {
+            return Err(Error::Configuration(format!(
+                "name is {:?}; use 1 to 64 letters, digits, hyphens and underscores",
+                self.name
+            )));
+        }
+        let (module, function) = self.handler.rsplit_once('.').unwrap_or_default();
+        let blank = self.handler.contains(char::is_whitespace);
+        if self.interpreter.is_some() && (module.trim_matches(['.', '/']).is_empty() || function.is_empty() || blank) {
+            return Err(Error::Configuration(format!(
+                "handler {:?} is not in Lambda's notation, module.function: write the module, a dot and the function's \
+                 name, like \"app.handler\"",
+                self.handler
+            )));
+        }
+        for name in self.env.keys() {
+            if RESERVED.contains(&name.as_str()) {
+                return Err(Error::Configuration(format!(
+                    "env[{name:?}]: this name is reserved by Lambda; choose another"
+                )));
+            }
+            let mut letters = name.chars();
+            let first = letters.next().is_some_and(|c| c.is_ascii_alphabetic());
+            if !first || !letters.all(|c| c.is_ascii_alphanumeric() || c == '_') {
+                return Err(Error::Configuration(format!(
+                    "env[{name:?}]: a name is a letter followed by letters, digits and underscores"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Places that EFS could have in Lambda, each once. The descriptors of the copies go with one packet.
     fn check_mounts(&self) -> Result<()> {
         const MOST: usize = 8;
@@ -244,10 +341,20 @@ impl Spec {
         Ok(())
     }
 
-    /// The share of one CPU that goes with the memory: 1.0 at 1,769 MiB.
+    /// The share of one CPU that goes with the memory, 1.0 at 1,769 MiB, or the least that was asked for.
     pub fn vcpus(&self) -> f64 {
-        self.memory_mb as f64 / MEMORY_OF_ONE_VCPU as f64
+        (self.memory_mb as f64 / MEMORY_OF_ONE_VCPU as f64).max(self.least_vcpus)
     }
+}
+
+/// A function's name, made of the name of its code's file or directory.
+fn name_of(code: &Path) -> String {
+    let stem = code.file_name().unwrap_or_default().to_string_lossy();
+    let stem = stem.split('.').next().unwrap_or_default();
+    let parts =
+        stem.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_')).filter(|part| !part.is_empty());
+    let name: String = parts.collect::<Vec<_>>().join("-").trim_matches('-').chars().take(64).collect();
+    if name.is_empty() { "function".into() } else { name }
 }
 
 fn range(argument: &str, value: u64, least: u64, most: u64, unit: &str) -> Result<()> {

@@ -3,7 +3,7 @@
 //! Every owner has a directory of its own below the state directory, holds a lock in it for as long as it lives, and
 //! lists its cgroups there. Whoever starts next removes what an owner left that holds its lock no more.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -32,6 +33,10 @@ const STUCK: &str = "stuck";
 const CLAIMS: usize = 8;
 /// How long a start waits at most for the end of what the dead have left; the rest is for the next one.
 const COLLECTING: Duration = Duration::from_secs(2);
+/// How long it waits for one cgroup: the killed are gone in moments.
+const MOMENT: Duration = Duration::from_millis(100);
+/// The same for whoever has asked for nothing else.
+const THOROUGHLY: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(2));
 
 /// The directory of this owner.
 #[derive(Debug)]
@@ -52,7 +57,7 @@ impl State {
         let base = fs::canonicalize(&base).map_err(|e| failed("looking at", &base, e))?;
         let owners = base.join("owners");
         private(&owners)?;
-        collect(&owners);
+        collect(&owners, (COLLECTING, MOMENT));
         let (name, directory, lock) = claim(&owners)?;
         let furnished = furnish(&directory).and_then(|()| if root { users() } else { Ok((None, 0)) });
         let (uids, first_uid) = furnished.inspect_err(|_| {
@@ -71,6 +76,11 @@ impl State {
         self.first_uid
     }
 
+    /// Its directory, which is this user's alone.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Where code is kept.
     pub fn store(&self) -> PathBuf {
         self.directory.join("store")
@@ -79,6 +89,27 @@ impl State {
     /// An empty directory over which roots are mounted while they are made.
     pub fn scaffold(&self) -> PathBuf {
         self.directory.join("root")
+    }
+
+    /// Writes files, by their paths below a directory of this name that is made for them.
+    pub fn place(&self, name: &str, files: &[(&str, &[u8])]) -> Result<PathBuf> {
+        let directory = self.directory.join(name);
+        let open = |path: &Path, mode| {
+            let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            fs::set_permissions(path, permissions).map_err(|e| failed("setting the mode of", path, e))
+        };
+        for (file, content) in files {
+            let path = directory.join(file);
+            let parents: Vec<&Path> =
+                path.ancestors().skip(1).take_while(|above| above.starts_with(&directory)).collect();
+            for above in parents.into_iter().rev().filter(|above| !above.exists()) {
+                fs::create_dir(above).map_err(|e| failed("making a directory", above, e))?;
+                open(above, 0o755)?;
+            }
+            fs::write(&path, content).map_err(|e| failed("writing", &path, e))?;
+            open(&path, 0o644)?;
+        }
+        Ok(directory)
     }
 
     /// Notes the cgroups, so that they can be removed if this process is killed.
@@ -133,6 +164,10 @@ fn base(root: bool) -> Result<PathBuf> {
 /// of a function's.
 fn private(path: &Path) -> Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| failed("making a directory", path, e))?;
+    is_private(path)
+}
+
+fn is_private(path: &Path) -> Result<()> {
     let found = fs::symlink_metadata(path).map_err(|e| failed("looking at", path, e))?;
     if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o022 != 0 {
         return Err(Error::HostCapability(format!(
@@ -224,6 +259,39 @@ fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
+/// Somebody who has environments, or had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Its name, with its process id.
+    pub name: String,
+    /// Its directory.
+    pub directory: PathBuf,
+}
+
+/// The owners that live, of this user or of whomever `COLDFRAME_STATE_DIR` names; none where nobody ever had any.
+pub fn owners() -> Result<Vec<Owner>> {
+    let owners = base(crate::caller::is_root())?.join("owners");
+    match fs::read_dir(&owners) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed("looking at", &owners, e)),
+        _ => {}
+    }
+    let mut found: Vec<Owner> = owned(&owners)
+        .into_iter()
+        .filter(|directory| !is_hidden(directory) && lives(directory))
+        .filter_map(|directory| Some(Owner { name: directory.file_name()?.to_string_lossy().into_owned(), directory }))
+        .collect();
+    found.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(found)
+}
+
+/// Whether somebody holds an owner's lock. Shared, and let go at once: another that looks is told the same.
+fn lives(directory: &Path) -> bool {
+    // Somebody else's directory may have anything in it by that name.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let lock = rustix::fs::open(directory.join("lock"), flags, Mode::empty()).map(File::from);
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 /// What is left of an owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leftover {
@@ -247,8 +315,7 @@ pub fn leftovers() -> Vec<Leftover> {
 
 fn leftover(directory: PathBuf) -> Option<Leftover> {
     let owner = directory.file_name()?.to_string_lossy().trim_start_matches('.').to_owned();
-    // Shared, and let go at once: another that looks is told the same. A living one has it alone.
-    let alive = File::open(directory.join("lock")).is_ok_and(|lock| lock.try_lock_shared().is_err());
+    let alive = lives(&directory);
     let listed = fs::read_to_string(directory.join(if alive { STUCK } else { "cgroups" })).unwrap_or_default();
     let cgroups: Vec<PathBuf> = listed.lines().map(PathBuf::from).filter(|path| path.exists()).collect();
     if alive && cgroups.is_empty() {
@@ -258,24 +325,66 @@ fn leftover(directory: PathBuf) -> Option<Leftover> {
     Some(Leftover { owner, alive, directory, cgroups, processes })
 }
 
-/// Removes what dead owners left; what cannot be removed now is there the next time.
-fn collect(owners: &Path) {
-    let deadline = Instant::now() + COLLECTING;
+/// What became of a dead owner's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collected {
+    /// What there was.
+    pub leftover: Leftover,
+    /// Why some of it is still there, a text for each reason; nothing when it is gone.
+    pub failures: Vec<String>,
+}
+
+/// Removes what dead owners left, as every host does when it starts, and tells what became of it.
+pub fn gc() -> Result<Vec<Collected>> {
+    let base = base(crate::caller::is_root())?;
+    let owners = base.join("owners");
+    if !owners.try_exists().map_err(|e| failed("looking at", &owners, e))? {
+        return Ok(Vec::new());
+    }
+    // Whoever else could write to it could have us kill what is not theirs.
+    is_private(&base).and_then(|()| is_private(&owners))?;
+    Ok(collect(&owners, THOROUGHLY))
+}
+
+/// Removes what dead owners left, all in a time and each cgroup in another; what cannot be removed now is there the next time.
+fn collect(owners: &Path, (within, each): (Duration, Duration)) -> Vec<Collected> {
+    let deadline = Instant::now() + within;
+    let mut all = Vec::new();
     for (path, _lock) in dead(owners) {
         let listed = fs::read_to_string(path.join("cgroups")).unwrap_or_default();
         let name = path.file_name().unwrap_or_default();
         // Only what carries the dead owner's own name is touched, whatever the list says.
-        let groups = listed.lines().map(Path::new).filter(|group| group.file_name() == Some(name));
+        let groups: Vec<PathBuf> = listed
+            .lines()
+            .map(PathBuf::from)
+            .filter(|group| group.file_name() == Some(name) && group.exists())
+            .collect();
+        let processes = cgroup::processes_below(groups.iter().cloned()).into_iter().map(|(pid, _)| pid).collect();
+        let owner = name.to_string_lossy().trim_start_matches('.').to_owned();
         // Each of them, whatever becomes of the others.
-        let left = groups.filter(|group| !end_cgroup(group, deadline)).count();
-        if left == 0 {
-            let _ = fs::remove_dir_all(&path);
+        let ended = groups.iter().filter_map(|group| Some((group, end_cgroup(group, deadline, each).err()?)));
+        let mut failures: Vec<String> = ended.map(|(group, why)| still_there(group, &why)).collect();
+        if failures.is_empty()
+            && let Err(why) = fs::remove_dir_all(&path)
+        {
+            failures.push(format!("{}: {why}", path.display()));
         }
+        let leftover = Leftover { owner, alive: false, directory: path, cgroups: groups, processes };
+        all.push(Collected { leftover, failures });
     }
+    all
 }
 
-/// Kills what is in a cgroup and below it, and removes both. True when nothing is left.
-fn end_cgroup(path: &Path, deadline: Instant) -> bool {
+/// Why a cgroup could not be removed.
+fn still_there(group: &Path, why: &io::Error) -> String {
+    let inside = cgroup::processes_below([group.to_path_buf()]);
+    let held: Vec<String> = inside.iter().map(|(pid, at)| format!("process {pid} is in {}", at.display())).collect();
+    let held = if held.is_empty() { String::new() } else { format!(", {}", held.join(", ")) };
+    format!("{}: {why}{held}", group.display())
+}
+
+/// Kills what is in a cgroup and below it, and removes both, within `each` or the deadline.
+fn end_cgroup(path: &Path, deadline: Instant, each: Duration) -> io::Result<()> {
     let write = |path: PathBuf, text: &str| {
         File::options().write(true).open(path).and_then(|mut file| file.write_all(text.as_bytes()))
     };
@@ -283,14 +392,18 @@ fn end_cgroup(path: &Path, deadline: Instant) -> bool {
     if one_by_one {
         kill_each(path);
     }
-    let Ok(entries) = fs::read_dir(path) else { return true };
+    let entries = match fs::read_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
     for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
         // What the version 1 freezer stopped takes no signal until it goes on.
         let _ = write(entry.path().join("freezer.state"), "THAWED");
-        end_cgroup(&entry.path(), deadline);
+        // What is left of it is what keeps this one.
+        let _ = end_cgroup(&entry.path(), deadline, each);
     }
-    // The killed are gone in moments; what takes longer is left for the next start.
-    let deadline = deadline.min(Instant::now() + Duration::from_millis(100));
+    // What takes longer is left for the next time.
+    let deadline = deadline.min(Instant::now() + each);
     loop {
         match fs::remove_dir(path) {
             Err(e) if e.raw_os_error() == Some(Errno::BUSY.raw_os_error()) && Instant::now() < deadline => {
@@ -299,7 +412,8 @@ fn end_cgroup(path: &Path, deadline: Instant) -> bool {
                 }
                 std::thread::sleep(Duration::from_millis(2));
             }
-            result => return result.is_ok() || !path.exists(),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            result => return result,
         }
     }
 }
@@ -336,12 +450,48 @@ mod tests {
         }
         fs::write(born.join("lock"), "").expect("a lock that nobody holds");
         fs::create_dir(unlocked.join("store")).expect("what was not removed yet");
-        collect(&owners);
+        assert!(lives(&locked) && !lives(&path) && !lives(&unlocked));
+        let mut told: Vec<PathBuf> = collect(&owners, (COLLECTING, MOMENT))
+            .into_iter()
+            .map(|one| (one.failures.is_empty(), one.leftover.directory))
+            .map(|(gone, directory)| if gone { directory } else { panic!("{} is left", directory.display()) })
+            .collect();
+        told.sort();
+        let mut dead = [path.clone(), unlocked.clone(), born.clone()];
+        dead.sort();
+        assert_eq!(told, dead, "of what was empty there is nothing to tell");
         assert!([path, unlocked, born, named].iter().all(|gone| !gone.exists()), "{name} is dead, and so are they");
         assert!(locked.exists() && others.exists());
         drop(living);
-        collect(&owners);
+        collect(&owners, (COLLECTING, MOMENT));
         assert!(!locked.exists());
+        fs::remove_dir_all(&owners).expect("removed");
+    }
+
+    #[test]
+    fn what_cannot_be_collected_stays_with_the_reason() {
+        let owners = std::env::temp_dir().join(format!("coldframe-stays-{}", std::process::id()));
+        private(&owners).expect("a directory");
+        let (name, path, lock) = claim(&owners).expect("an owner");
+        drop(lock);
+        // No cgroup, but as hard to remove as one with a process in it; and one of somebody else, that is only listed.
+        let (held, others) = (owners.join("tree").join(&name), owners.join("tree").join("coldframe-1-other"));
+        for directory in [&held, &others] {
+            fs::create_dir_all(directory.join("below")).expect("a directory");
+            fs::write(directory.join("below").join("file"), "").expect("a file");
+        }
+        fs::write(path.join("cgroups"), format!("{}\n{}", held.display(), others.display())).expect("a list");
+        for _ in 0..2 {
+            let all = collect(&owners, (MOMENT, MOMENT));
+            let [one] = &all[..] else { panic!("{all:?}") };
+            assert_eq!((&one.leftover.owner, &one.leftover.cgroups), (&name, &vec![held.clone()]));
+            let [failure] = &one.failures[..] else { panic!("{one:?}") };
+            assert!(failure.starts_with(&held.display().to_string()) && failure.contains("not empty"), "{failure}");
+            assert!(path.exists(), "so that it is found again");
+        }
+        fs::remove_dir_all(&held).expect("removed");
+        assert!(collect(&owners, (MOMENT, MOMENT)).iter().all(|one| one.failures.is_empty()));
+        assert!(!path.exists() && others.exists());
         fs::remove_dir_all(&owners).expect("removed");
     }
 }

@@ -24,6 +24,8 @@ pub struct Order {
     pub event: Vec<u8>,
     /// The client context, as JSON; empty if there is none.
     pub client_context: Vec<u8>,
+    /// X-Ray's header; empty if there is none.
+    pub trace_id: String,
     /// Instead of the function's own.
     pub timeout: Option<Duration>,
 }
@@ -89,6 +91,7 @@ impl Streaming {
                 let call = Call {
                     event: &order.event,
                     client_context: &order.client_context,
+                    trace_id: &order.trace_id,
                     timeout: order.timeout,
                     ticket: &self.ticket,
                     wait: false,

@@ -1,7 +1,7 @@
 //! The one thread that watches all environments: deadlines, deaths, memory, and what is to be cleaned up after them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::ThreadId;
@@ -14,6 +14,7 @@ use crate::defect;
 use crate::environment::{Cause, Environment};
 use crate::error::{Error, Result};
 use crate::pool::Core;
+use crate::status::{self, Server};
 
 /// What the thread and its clients share.
 #[derive(Debug)]
@@ -64,6 +65,7 @@ enum Then {
 pub struct Deadline(Instant, u64);
 
 const ALARM: u64 = u64::MAX;
+const STATUS: u64 = u64::MAX - 1;
 /// How long after its last answer an environment that is not needed any more is ended.
 const GRACE: Duration = Duration::from_micros(200);
 /// When a grave that could not be closed is tried again; each time it takes twice as long,
@@ -95,6 +97,11 @@ impl Supervisor {
 
     /// Starts the thread. It ends when it is told to, or when `core` is gone.
     pub fn start(self: &Arc<Self>, core: &Arc<Core>) -> Result<()> {
+        if let Some(listener) = core.status().and_then(Server::listener) {
+            let (data, once) = (EventData::new_u64(STATUS), EventFlags::IN | EventFlags::ONESHOT);
+            epoll::add(&self.epoll, listener, data, once)
+                .map_err(|e| Error::kernel("starting", "the supervisor", e))?;
+        }
         let (own, core) = (Arc::clone(self), Arc::downgrade(core));
         std::thread::Builder::new()
             .name("coldframe".into())
@@ -271,6 +278,9 @@ impl Supervisor {
         if data == ALARM {
             return;
         }
+        if data == STATUS {
+            return core.upgrade().map_or((), |core| status::answer(&core));
+        }
         let (id, alarm) = (data >> 1, data & 1 == 1);
         if alarm {
             let environment = self.lock().watched.get(&id).cloned();
@@ -340,6 +350,12 @@ impl Supervisor {
         }
         self.lock().burying = false;
         self.buried.notify_all();
+    }
+
+    /// Has the thread look for other programs that ask what the host does, as it does once.
+    pub fn expect_questions(&self, listener: BorrowedFd<'_>) {
+        let (data, once) = (EventData::new_u64(STATUS), EventFlags::IN | EventFlags::ONESHOT);
+        let _ = epoll::modify(&self.epoll, listener, data, once);
     }
 
     /// Tells the thread to look at what has become idle.

@@ -57,19 +57,21 @@ fn timeout(timeout_s: Option<f64>) -> PyResult<Option<Duration>> {
 
 #[pymethods]
 impl Function {
-    #[pyo3(signature = (event, *, timeout_s = None, client_context = None, ticket = None, wait = false))]
+    #[pyo3(signature = (event, *, timeout_s = None, client_context = None, trace_id = "", ticket = None, wait = false))]
+    #[expect(clippy::too_many_arguments, reason = "each is one in Python")]
     fn invoke(
         &self,
         py: Python<'_>,
         event: &[u8],
         timeout_s: Option<f64>,
         client_context: Option<&[u8]>,
+        trace_id: &str,
         ticket: Option<&Bound<'_, Ticket>>,
         wait: bool,
     ) -> PyResult<Outcome> {
         border(|| {
             let ticket = ticket.map_or_else(Arc::default, |ticket| Arc::clone(&ticket.get().0));
-            self.run(py, event, timeout_s, client_context, &ticket, wait, true).map(Outcome)
+            self.run(py, event, timeout_s, client_context, trace_id, &ticket, wait, true).map(Outcome)
         })
     }
 
@@ -84,7 +86,7 @@ impl Function {
         client_context: Option<&[u8]>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let ticket = coldframe_core::invocation::Ticket::default();
-        let outcome = border(|| self.run(py, event, timeout_s, client_context, &ticket, false, false))?;
+        let outcome = border(|| self.run(py, event, timeout_s, client_context, "", &ticket, false, false))?;
         if let Verdict::Ok(payload) = &outcome.verdict
             && let Ok(text) = std::str::from_utf8(payload)
         {
@@ -96,16 +98,27 @@ impl Function {
         Ok(Bound::new(py, Outcome(outcome))?.into_any())
     }
 
-    #[pyo3(signature = (event, *, timeout_s = None, client_context = None))]
-    fn stream(&self, event: Vec<u8>, timeout_s: Option<f64>, client_context: Option<Vec<u8>>) -> PyResult<Stream> {
+    #[pyo3(signature = (event, *, timeout_s = None, client_context = None, trace_id = ""))]
+    fn stream(
+        &self,
+        event: Vec<u8>,
+        timeout_s: Option<f64>,
+        client_context: Option<Vec<u8>>,
+        trace_id: &str,
+    ) -> PyResult<Stream> {
         border(|| {
-            let order =
-                Order { event, client_context: client_context.unwrap_or_default(), timeout: timeout(timeout_s)? };
+            let (client_context, trace_id) = (client_context.unwrap_or_default(), trace_id.to_owned());
+            let order = Order { event, client_context, trace_id, timeout: timeout(timeout_s)? };
             let ticket = Arc::<coldframe_core::invocation::Ticket>::default();
             let (core, function) = (Weak::clone(&self.core), Arc::clone(&self.function));
             let streaming = Streaming::new(Weak::clone(&core), function, Arc::clone(&ticket), order);
             Ok(Stream::new(streaming, ticket, core))
         })
+    }
+
+    #[getter]
+    fn in_flight(&self) -> u64 {
+        self.core.upgrade().map_or(0, |core| core.in_flight(&self.function))
     }
 
     fn isolation(&self) -> BTreeMap<String, String> {
@@ -133,6 +146,7 @@ impl Function {
         event: &[u8],
         timeout_s: Option<f64>,
         client_context: Option<&[u8]>,
+        trace_id: &str,
         ticket: &coldframe_core::invocation::Ticket,
         wait: bool,
         reported: bool,
@@ -143,6 +157,7 @@ impl Function {
             let call = Call {
                 event,
                 client_context: client_context.unwrap_or_default(),
+                trace_id,
                 timeout,
                 ticket,
                 wait,
@@ -153,6 +168,6 @@ impl Function {
             core.invoke(&self.function, &call)
         });
         news::tell(py, &core);
-        outcome
+        outcome.inspect(|outcome| news::tell_of_failure(py, outcome))
     }
 }

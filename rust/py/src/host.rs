@@ -6,6 +6,7 @@ use std::time::Duration;
 use coldframe_core::error::Error;
 use coldframe_core::host::Facts;
 use coldframe_core::pool::{Core, Options};
+use coldframe_core::state::{self, Leftover};
 use coldframe_core::stock::Most;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -89,6 +90,11 @@ impl Host {
         border(|| Ok(self.lock().as_ref().map_or(0, |core| core.parked())))
     }
 
+    #[getter]
+    fn max_memory_mb(&self) -> PyResult<u64> {
+        border(|| Ok(self.core()?.max_memory() >> 20))
+    }
+
     fn wait_for_stock(&self, py: Python<'_>, within_s: f64) -> PyResult<bool> {
         border(|| {
             let core = self.core()?;
@@ -122,9 +128,9 @@ impl Host {
         border(|| {
             let core = self.lock().take();
             let Some(core) = core else { return Ok(()) };
-            let clean = py.detach(|| core.close());
+            let closed = py.detach(|| core.end());
             news::tell(py, &core);
-            if clean { Ok(()) } else { Err(not_closed(&core)) }
+            closed.map_err(to_python)
         })
     }
 
@@ -137,18 +143,6 @@ impl Host {
         }
         std::mem::forget(core);
     }
-}
-
-/// Why a host could not be closed, and what it leaves.
-fn not_closed(core: &Core) -> PyErr {
-    let (cgroups, processes) = core.left();
-    let cgroups: Vec<String> = cgroups.iter().map(|path| path.display().to_string()).collect();
-    let subject = format!(
-        "the host: an environment would not die within ten seconds; left are the processes {processes:?} and the cgroups \
-         [{}]; the next host collects them when they can be ended",
-        cgroups.join(", ")
-    );
-    to_python(Error::kernel("closing", subject, std::io::Error::from(std::io::ErrorKind::TimedOut)))
 }
 
 fn duration(name: &str, seconds: f64) -> PyResult<Duration> {
@@ -173,17 +167,46 @@ pub fn doctor(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
 
 #[pyfunction]
 pub fn leftovers(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
-    let found = border(|| Ok(py.detach(coldframe_core::state::leftovers)))?;
+    let found = border(|| Ok(py.detach(state::leftovers)))?;
     let list = PyList::empty(py);
-    let text = |path: &std::path::Path| path.display().to_string();
     for leftover in found {
-        let entry = PyDict::new(py);
-        entry.set_item("owner", leftover.owner)?;
-        entry.set_item("alive", leftover.alive)?;
-        entry.set_item("directory", text(&leftover.directory))?;
-        entry.set_item("cgroups", leftover.cgroups.iter().map(|path| text(path)).collect::<Vec<_>>())?;
-        entry.set_item("processes", leftover.processes)?;
+        list.append(described(py, leftover)?)?;
+    }
+    Ok(list)
+}
+
+#[pyfunction]
+pub fn gc(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
+    let found = border(|| py.detach(state::gc).map_err(to_python))?;
+    let list = PyList::empty(py);
+    for collected in found {
+        let entry = described(py, collected.leftover)?;
+        entry.set_item("failures", collected.failures)?;
         list.append(entry)?;
     }
     Ok(list)
+}
+
+#[pyfunction]
+pub fn owners(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
+    let found = border(|| py.detach(state::owners).map_err(to_python))?;
+    let list = PyList::empty(py);
+    for owner in found {
+        let entry = PyDict::new(py);
+        entry.set_item("owner", owner.name)?;
+        entry.set_item("directory", owner.directory.display().to_string())?;
+        list.append(entry)?;
+    }
+    Ok(list)
+}
+
+fn described(py: Python<'_>, leftover: Leftover) -> PyResult<Bound<'_, PyDict>> {
+    let text = |path: &std::path::Path| path.display().to_string();
+    let entry = PyDict::new(py);
+    entry.set_item("owner", leftover.owner)?;
+    entry.set_item("alive", leftover.alive)?;
+    entry.set_item("directory", text(&leftover.directory))?;
+    entry.set_item("cgroups", leftover.cgroups.iter().map(|path| text(path)).collect::<Vec<_>>())?;
+    entry.set_item("processes", leftover.processes)?;
+    Ok(entry)
 }

@@ -23,7 +23,7 @@ mod _core {
     #[pymodule_export]
     use super::function::Function;
     #[pymodule_export]
-    use super::host::{Host, doctor, leftovers};
+    use super::host::{Host, doctor, gc, leftovers, owners};
     #[pymodule_export]
     use super::outcome::Outcome;
     #[pymodule_export]

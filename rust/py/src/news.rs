@@ -1,43 +1,127 @@
-//! What was evicted, has given memory back, cannot be preloaded or went wrong, and why, for Python's logger `coldframe`.
+//! What has happened beside the answers, for Python's loggers below `coldframe`: docs/how-to/observe.md has the list.
 
-use coldframe_core::nursery::Unfit;
+use coldframe_core::environment::Cause;
 use coldframe_core::pool::Core;
+use coldframe_core::pool::life::{Life, Turn};
 use coldframe_core::pool::room::Eviction;
 use coldframe_core::reclaim::Note;
+use coldframe_core::report::{Outcome, Verdict};
 use coldframe_core::trouble::Trouble;
+use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
-/// Writes a record of level DEBUG for everything since the last time, one of level WARNING for what went wrong, and of level
-/// ERROR for what must not have happened.
-pub fn tell(py: Python<'_>, core: &Core) {
-    let (evictions, notes, unfit, troubles) = (core.evictions(), core.reclaim().notes(), core.unfit(), core.troubles());
-    if evictions.is_empty() && notes.is_empty() && unfit.is_empty() && troubles.is_empty() {
-        return;
+const DEBUG: u8 = 10;
+const INFO: u8 = 20;
+const WARNING: u8 = 30;
+const ERROR: u8 = 40;
+
+/// The loggers, which live as long as the process.
+static LOGGERS: [PyOnceLock<Py<PyAny>>; 4] = [const { PyOnceLock::new() }; 4];
+
+/// Which of them.
+#[derive(Clone, Copy)]
+enum Logger {
+    Environment,
+    Host,
+    Invocation,
+    Preload,
+}
+
+impl Logger {
+    fn get(self, py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+        let make = || -> PyResult<Py<PyAny>> {
+            let name = match self {
+                Self::Environment => "coldframe.environment",
+                Self::Host => "coldframe.host",
+                Self::Invocation => "coldframe.invocation",
+                Self::Preload => "coldframe.preload",
+            };
+            Ok(py.import("logging")?.call_method1("getLogger", (name,))?.unbind())
+        };
+        Ok(LOGGERS[self as usize].get_or_try_init(py, make)?.bind(py))
     }
-    // What is wrong with a program's logging is no reason for an invocation to fail.
-    if let Err(error) = log(py, &evictions, &notes, &unfit, &troubles) {
-        error.write_unraisable(py, None);
+
+    /// Whether anybody wants records of this level: what they say is put together only then.
+    fn wants(self, py: Python<'_>, level: u8) -> bool {
+        let asked = self.get(py).and_then(|logger| logger.call_method1("isEnabledFor", (level,))?.is_truthy());
+        asked.unwrap_or_else(|error| unheard(py, error))
+    }
+
+    fn write<'py>(self, py: Python<'py>, record: impl PyCallArgs<'py>) {
+        if let Err(error) = self.get(py).and_then(|logger| logger.call_method1("log", record)) {
+            unheard(py, error);
+        }
     }
 }
 
-fn log(py: Python<'_>, evictions: &[Eviction], notes: &[Note], unfit: &[Unfit], troubles: &[Trouble]) -> PyResult<()> {
-    let logger = py.import("logging")?.call_method1("getLogger", ("coldframe",))?;
-    for Eviction { environment, function, reason } in evictions {
-        logger.call_method1("debug", ("evicted environment %s of %s: %s", environment, function, reason))?;
+/// What is wrong with a program's logging is no reason for an invocation to fail, nor for the next record to be lost.
+fn unheard(py: Python<'_>, error: PyErr) -> bool {
+    error.write_unraisable(py, None);
+    false
+}
+
+/// Writes a record for everything that has happened since the last time.
+pub fn tell(py: Python<'_>, core: &Core) {
+    let lives = core.lives();
+    if !lives.is_empty() && Logger::Environment.wants(py, DEBUG) {
+        for life in &lives {
+            tell_of_life(py, life);
+        }
     }
-    for Note { environment, function, outcome } in notes {
+    for Eviction { environment, function, reason } in core.evictions() {
+        let what = "evicted environment %s of %s: %s";
+        Logger::Environment.write(py, (DEBUG, what, environment, function, reason));
+    }
+    for Note { environment, function, outcome } in core.reclaim().notes() {
         let (level, what, why) = match outcome {
-            Ok(given) => ("debug", "reclaimed memory of environment %s of %s: %s", given.to_string()),
-            Err(error) => ("warning", "could not reclaim memory of environment %s of %s: %s", error.to_string()),
+            Ok(given) => (DEBUG, "reclaimed memory of environment %s of %s: %s", given.to_string()),
+            Err(error) => (WARNING, "could not reclaim memory of environment %s of %s: %s", error.to_string()),
         };
-        logger.call_method1(level, (what, environment, function, why))?;
+        Logger::Environment.write(py, (level, what, environment, function, why));
     }
-    for Unfit { module, reason } in unfit {
-        logger.call_method1("info", ("%s is not preloaded, and imported in each environment: %s", module, reason))?;
+    for unfit in core.unfit() {
+        let what = "%s is not preloaded, and imported in each environment: %s";
+        Logger::Preload.write(py, (INFO, what, unfit.module, unfit.reason));
     }
-    for trouble in troubles {
-        let level = if matches!(trouble, Trouble::Defect(_)) { "error" } else { "warning" };
-        logger.call_method1(level, ("%s", trouble.to_string()))?;
+    for trouble in core.troubles() {
+        let level = if matches!(trouble, Trouble::Defect(_)) { ERROR } else { WARNING };
+        Logger::Host.write(py, (level, "%s", trouble.to_string()));
     }
-    Ok(())
+}
+
+fn tell_of_life(py: Python<'_>, Life { environment, subject, turn }: &Life) {
+    match turn {
+        Turn::Made(took) => {
+            let (what, ms) = ("made environment %s of %s in %.1f ms", took.as_secs_f64() * 1000.0);
+            Logger::Environment.write(py, (DEBUG, what, environment, &subject.name, ms));
+        }
+        Turn::Ended(cause) => {
+            let why = match cause {
+                Cause::None => "it ended by itself",
+                Cause::Timeout => "its time was over",
+                Cause::Memory => "its memory was used up",
+                Cause::Cancelled => "its invocation was cancelled",
+                Cause::Retired => "it was not needed any more, or not fit to be used again",
+            };
+            let what = "destroyed environment %s of %s: %s";
+            Logger::Environment.write(py, (DEBUG, what, environment, &subject.name, why));
+        }
+    }
+}
+
+/// Writes a record of an invocation that has cost the environment its life. What the handler itself says went wrong is an
+/// answer, and no news.
+pub fn tell_of_failure(py: Python<'_>, outcome: &Outcome) {
+    if matches!(outcome.verdict, Verdict::Ok(_) | Verdict::Handler(_) | Verdict::Payload(_)) {
+        return;
+    }
+    if Logger::Invocation.wants(py, INFO) {
+        let why = match &outcome.verdict {
+            Verdict::Timeout(limit) => format!("timed out after {:.2} s", limit.as_secs_f64()),
+            verdict => verdict.status().error_type().unwrap_or_default().to_owned(),
+        };
+        let (what, environment) = ("invocation %s of %s failed in environment %s: %s", &outcome.report.environment);
+        Logger::Invocation.write(py, (INFO, what, &outcome.request_id, &outcome.subject.name, environment, why));
+    }
 }

@@ -1,6 +1,6 @@
 //! The result of an invocation, as Python sees it.
 
-use coldframe_core::report::{Outcome as Core, Start, Verdict};
+use coldframe_core::report::{Outcome as Core, Verdict};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
@@ -17,15 +17,7 @@ fn ms(duration: std::time::Duration) -> f64 {
 impl Outcome {
     #[getter]
     fn kind(&self) -> &'static str {
-        match self.0.verdict {
-            Verdict::Ok(_) => "ok",
-            Verdict::Handler(_) => "handler",
-            Verdict::Init(_) | Verdict::Platform { init: true, .. } => "init",
-            Verdict::Payload(_) => "payload",
-            Verdict::Timeout(_) => "timeout",
-            Verdict::Memory => "memory",
-            Verdict::Exit(_) | Verdict::Platform { init: false, .. } => "exit",
-        }
+        self.0.verdict.kind().name()
     }
 
     #[getter]
@@ -53,11 +45,7 @@ impl Outcome {
 
     #[getter]
     fn start(&self) -> &'static str {
-        match self.0.report.start {
-            Start::Cold => "cold",
-            Start::Warm => "warm",
-            Start::Restored => "restored",
-        }
+        self.0.report.start.name()
     }
 
     #[getter]

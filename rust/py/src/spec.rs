@@ -28,6 +28,7 @@ pub fn from_keywords(given: &Bound<'_, PyDict>) -> PyResult<Spec> {
         preload_optional: item(given, "preload_optional")?,
         packages: item::<String>(given, "packages")? == "inherit",
         memory_mb: item(given, "memory_mb")?,
+        least_vcpus: if given.contains("least_vcpus")? { item(given, "least_vcpus")? } else { 0.0 },
         timeout,
         tmp_mb: item(given, "tmp_mb")?,
         max_processes: item(given, "max_processes")?,
@@ -52,7 +53,7 @@ pub fn from_keywords(given: &Bound<'_, PyDict>) -> PyResult<Spec> {
             zip_mb: item(given, "max_zip_mb")?,
             image_mb: item(given, "max_image_mb")?,
         },
-        proc_view: if item::<String>(given, "proc")? == "masked" { ProcView::Masked } else { ProcView::Pid },
+        proc_view: Some(if item::<String>(given, "proc")? == "masked" { ProcView::Masked } else { ProcView::Pid }),
         noexec_tmp: item(given, "noexec_tmp")?,
         runtime_dir: item::<PathBuf>(given, "runtime_dir")?,
     })

@@ -1,6 +1,6 @@
 //! An invocation whose answer is read piece by piece.
 
-use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, Mutex, TryLockError, Weak};
 
 use coldframe_core::pool::Core;
 use coldframe_core::streaming::Streaming;
@@ -46,8 +46,14 @@ impl Stream {
         })
     }
 
-    fn outcome(&self) -> Option<Outcome> {
-        self.streaming.lock().unwrap_or_else(PoisonError::into_inner).take_outcome().map(Outcome)
+    fn outcome(&self, py: Python<'_>) -> Option<Outcome> {
+        // It waits for nobody: a thread that reads at this moment needs the interpreter lock, which this one holds, to get on.
+        let outcome = match self.streaming.try_lock() {
+            Ok(mut streaming) => streaming.take_outcome(),
+            Err(TryLockError::Poisoned(e)) => e.into_inner().take_outcome(),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        outcome.inspect(|outcome| news::tell_of_failure(py, outcome)).map(Outcome)
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {

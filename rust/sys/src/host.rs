@@ -37,6 +37,17 @@ pub fn refuse_descriptors(socket: BorrowedFd<'_>) -> bool {
     unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_PASSRIGHTS, (&raw const no).cast(), size) == 0 }
 }
 
+/// The process that connected this Unix socket, or that listened on the other end of it; `None` where that process is in a
+/// namespace of which this one sees nothing, which the kernel says with the id 0.
+pub fn peer(socket: BorrowedFd<'_>) -> io::Result<Option<i32>> {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut size = size_of_val(&peer) as libc::socklen_t;
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_PEERCRED);
+    // SAFETY: the value is a local of the size that is given, of which every bit pattern is one, and so is the size.
+    let failed = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut peer).cast(), &raw mut size) };
+    if failed == 0 { Ok((peer.pid != 0).then_some(peer.pid)) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Sets attributes on a mount tree that is attached to nothing, has nothing cross to or from other mounts, and with a user
 /// namespace shows its owners as that maps them (kernel 5.12).
 pub fn adjust_tree(tree: BorrowedFd<'_>, attributes: u64, users: Option<BorrowedFd<'_>>) -> io::Result<()> {

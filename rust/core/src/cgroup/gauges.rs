@@ -56,6 +56,12 @@ struct Counter {
     nanoseconds: u64,
 }
 
+impl Counter {
+    fn time(&self) -> Option<Duration> {
+        Some(Duration::from_nanos(read(&self.fd, self.line)? * self.nanoseconds))
+    }
+}
+
 /// What stops everything, and what lets it go on.
 type Words = [&'static str; 2];
 
@@ -77,11 +83,7 @@ impl Gauges {
 
     /// What the cgroup has used; nothing when it is gone.
     pub fn usage(&self, cgroup: &Cgroup) -> Usage {
-        let time = |gauge: &Option<Counter>| {
-            let number =
-                gauge.as_ref().and_then(|counter| Some(read(&counter.fd, counter.line)? * counter.nanoseconds));
-            Duration::from_nanos(number.unwrap_or(0))
-        };
+        let time = |gauge: &Option<Counter>| gauge.as_ref().and_then(Counter::time).unwrap_or_default();
         self.with(cgroup, |open| Usage {
             cpu: time(&open.used),
             throttled: time(&open.throttled),
@@ -125,12 +127,7 @@ impl Open {
             (None, None) => None,
         };
         let cpu = cgroup.places.get(&Controller::Cpu);
-        let used = match (&cgroup.unified, &cgroup.accounts, cpu) {
-            (Some(path), ..) => counter(path, "cpu.stat", "usage_usec", 1_000)?,
-            // Most often cpuacct is mounted with cpu.
-            (None, Some(path), _) | (None, None, Some(Place::V1(path))) => counter(path, "cpuacct.usage", "", 1)?,
-            _ => None,
-        };
+        let used = used(cgroup)?;
         let throttled = match cpu {
             Some(Place::V1(path)) => counter(path, "cpu.stat", "throttled_time", 1)?,
             Some(Place::V2(path)) => counter(path, "cpu.stat", "throttled_usec", 1_000)?,
@@ -145,6 +142,22 @@ impl Open {
             None => None,
         };
         Ok(Self { freezer, used, throttled, peak })
+    }
+}
+
+/// CPU time that the cgroup has used, read from a file that is opened for it: for whoever looks on from time to time, and is
+/// not to close what invocations keep open.
+pub fn cpu_used(cgroup: &Cgroup) -> Option<Duration> {
+    used(cgroup).ok()??.time()
+}
+
+/// Where that is counted.
+fn used(cgroup: &Cgroup) -> io::Result<Option<Counter>> {
+    match (&cgroup.unified, &cgroup.accounts, cgroup.places.get(&Controller::Cpu)) {
+        (Some(path), ..) => counter(path, "cpu.stat", "usage_usec", 1_000),
+        // Most often cpuacct is mounted with cpu.
+        (None, Some(path), _) | (None, None, Some(Place::V1(path))) => counter(path, "cpuacct.usage", "", 1),
+        _ => Ok(None),
     }
 }
 
@@ -208,6 +221,7 @@ mod tests {
         assert_eq!((usage.cpu.as_micros(), usage.throttled.as_micros(), usage.peak), (15_828, 7, 4096));
         fs::write(path.join("memory.peak"), "8192\n").expect("a file");
         assert_eq!(gauges.usage(&cgroup).peak, 8192);
+        assert_eq!(cpu_used(&cgroup), Some(usage.cpu));
         for (frozen, word) in [(true, "1"), (false, "0")] {
             gauges.freeze(&cgroup, frozen).expect("a freezer");
             assert_eq!(fs::read_to_string(path.join("cgroup.freeze")).expect("a file"), word);

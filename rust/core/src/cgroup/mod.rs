@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
-pub use gauges::{Gauges, Usage};
+pub use gauges::{Gauges, Usage, cpu_used};
 pub use layout::{Controller, Layout};
 
 /// Where one controller's files of one cgroup lie.

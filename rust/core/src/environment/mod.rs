@@ -124,6 +124,8 @@ pub struct Environment {
     settled: AtomicBool,
     /// Whether it has had an event.
     counted: AtomicBool,
+    /// Whether it was made ahead, and nobody has needed it yet.
+    ahead: AtomicBool,
     /// Whether it has been told what its function is.
     described: AtomicBool,
     /// What it is told when it is restored.
@@ -232,6 +234,7 @@ impl Environment {
             stopped: AtomicBool::new(false),
             settled: AtomicBool::new(false),
             counted: AtomicBool::new(false),
+            ahead: AtomicBool::new(state == State::Parked),
             described: AtomicBool::new(false),
             restoring: if zygote.base().is_some() { variables::restoration() } else { Vec::new() },
             token: AtomicU64::new(random::number()),
@@ -265,6 +268,7 @@ impl Environment {
         let mut inner = self.lock();
         (inner.created, inner.last_used) = (now, now);
         drop(inner);
+        self.ahead.store(false, Ordering::Release);
         self.set_state(State::Init);
         self.waits()
     }
@@ -428,6 +432,11 @@ impl Environment {
         self.gauges.close();
         self.programs.iter().for_each(Programs::close);
         self.set_state(State::Dead);
+    }
+
+    /// Whether it was made ahead, and nobody has needed it.
+    pub fn was_made_ahead(&self) -> bool {
+        self.ahead.load(Ordering::Acquire)
     }
 
     /// Whether it is no more.

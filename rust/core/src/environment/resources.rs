@@ -6,7 +6,7 @@ use std::sync::{LazyLock, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::{Cause, Environment, State};
-use crate::cgroup::{Cgroup, Quota, Usage};
+use crate::cgroup::{Cgroup, Quota, Usage, cpu_used};
 use crate::error::{Error, Result};
 
 /// On which its threads could run at a time.
@@ -198,6 +198,17 @@ impl Environment {
             inner.held = (self.cgroup.memory_used().unwrap_or(0), inner.usage.peak);
         }
         inner.held.0
+    }
+
+    /// The memory that it holds now, in bytes, and the CPU time that it has used, for whoever looks on: nothing is noted.
+    pub fn glance(&self) -> (Option<u64>, Option<Duration>) {
+        let mut seen = (None, None);
+        // Another's, if it has been buried meanwhile.
+        let _ = self.with_cgroup(|cgroup| {
+            seen = (cgroup.memory_used(), cpu_used(cgroup));
+            Ok(())
+        });
+        seen
     }
 
     /// Has the kernel take back what memory it can as long as this stands still, at most so many bytes of it by swapping: the

@@ -59,13 +59,15 @@ pub struct Event<'a> {
 }
 
 impl Event<'_> {
-    /// Its request id, and when its time is up: what its first part says.
-    pub(super) fn head(&self) -> (String, SystemTime) {
+    /// Its request id, its trace id, and when its time is up: what its first part says.
+    pub(super) fn head(&self) -> (String, String, SystemTime) {
         const ID: usize = 36;
+        const FIXED: usize = ID + 8 + 4;
         let (id, rest) = self.parts[0].split_at(ID.min(self.parts[0].len()));
         let end = rest.first_chunk().map_or(0, |end| u64::from_le_bytes(*end));
         let left = Duration::from_nanos(end.saturating_sub(process::monotonic_ns()));
-        (String::from_utf8_lossy(id).into_owned(), SystemTime::now() + left)
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        (text(id), text(self.parts[0].get(FIXED..).unwrap_or_default()), SystemTime::now() + left)
     }
 }
 

@@ -87,7 +87,8 @@ impl Status {
         }
     }
 
-    fn error_type(&self) -> Option<&str> {
+    /// The type of its error, if it has one.
+    pub fn error_type(&self) -> Option<&str> {
         match self {
             Self::Error(kind) | Self::Answered(kind) | Self::Failure(kind) => Some(kind),
             Self::Success | Self::Timeout => None,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Core;
 use super::base::Based;
+use super::life::Turn;
 use crate::environment::{Cause, Environment, Event, HEAD_START, Reply, State};
 use crate::error::{Error, Result};
 use crate::function::Function;
@@ -138,6 +139,7 @@ impl Core {
                 if environment.usable() || environment.has_event() && environment.cause() == Cause::None =>
             {
                 environment.set_state(State::Busy);
+                self.note_life(&environment, Turn::Made(init));
                 let begun = environment.has_event().then_some(ready);
                 begun.inspect(|&ready| environment.went_on(ready));
                 let phase = if need.deadline.is_some() { Phase::Invoke } else { Phase::Init };

@@ -2,6 +2,7 @@
 
 pub mod ahead;
 pub mod base;
+pub mod life;
 pub mod make;
 pub mod room;
 
@@ -12,6 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use self::ahead::Ahead;
+use self::life::{Life, Turn};
 use self::room::Eviction;
 use crate::environment::{self, Cause, Environment, State as EnvironmentState};
 use crate::error::{Error, Result};
@@ -27,6 +29,7 @@ use crate::reclaim::{Due, Reclaim};
 use crate::snapstart::Bases;
 use crate::spec::Spec;
 use crate::state::UIDS;
+use crate::status::Server;
 use crate::stock::Most;
 use crate::supervisor::Supervisor;
 use crate::trouble::{Trouble, Troubles};
@@ -54,6 +57,19 @@ pub struct Options {
     pub take: bool,
 }
 
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_concurrency: 1000,
+            max_memory_mb: None,
+            idle_timeout: Duration::from_secs(600),
+            freeze: true,
+            freeze_after: Duration::ZERO,
+            take: false,
+        }
+    }
+}
+
 /// The owner. Everything ends with it.
 #[derive(Debug)]
 pub struct Core {
@@ -69,6 +85,7 @@ pub struct Core {
     max_memory: u64,
     pool: Mutex<Pool>,
     evictions: Untold<Eviction>,
+    lives: Untold<Life>,
     troubles: Troubles,
     /// What cannot be ended, by the environments' numbers.
     stuck: Mutex<BTreeMap<u64, Vec<PathBuf>>>,
@@ -82,6 +99,8 @@ pub struct Core {
 #[derive(Debug, Default)]
 struct Pool {
     in_flight: usize,
+    /// Invocations that were ever in flight.
+    begun: u64,
     /// Environments whose answer was given and who are not done with its event, of all functions.
     finishing: usize,
     /// Who waits for an invocation to end, or for the stock.
@@ -127,6 +146,7 @@ impl Core {
             max_memory,
             pool: Mutex::new(Pool { slots: slots.unwrap_or_default(), ..Pool::default() }),
             evictions: Untold::default(),
+            lives: Untold::default(),
             troubles: Troubles::default(),
             stuck: Mutex::default(),
             defect: OnceLock::new(),
@@ -152,6 +172,11 @@ impl Core {
         let share = Share { function: Arc::downgrade(&function), ..Share::default() };
         self.lock().functions.insert(function.id, share);
         Ok(function)
+    }
+
+    /// Puts the files of a runtime, by their paths in it, where they are as long as the host is, for [`Spec::runtime_dir`].
+    pub fn place_runtime(&self, files: &[(&str, &[u8])]) -> Result<PathBuf> {
+        self.house.state.place("runtime", files)
     }
 
     /// The supervisor.
@@ -196,6 +221,7 @@ impl Core {
             pool = self.lock();
         }
         pool.in_flight += 1;
+        pool.begun += 1;
         if let Some(share) = pool.functions.get_mut(&function.id) {
             share.in_flight += 1;
         }
@@ -333,6 +359,9 @@ impl Core {
         pool.idle.remove(environment.stay());
         drop(pool);
         self.room.notify_all();
+        if !environment.was_made_ahead() {
+            self.note_life(environment, Turn::Ended(environment.cause()));
+        }
         if environment.lost_its_zygote() {
             // What else was made ahead of it is gone, too.
             self.keeper.wake_at(Instant::now());
@@ -387,12 +416,38 @@ impl Core {
         !self.is_closed() && self.lock().functions.contains_key(&function.id)
     }
 
+    /// Invocations of a function that are in flight: those that were admitted and have not ended.
+    pub fn in_flight(&self, function: &Function) -> u64 {
+        self.lock().functions.get(&function.id).map_or(0, |share| share.in_flight)
+    }
+
     /// Every environment that lives.
     pub fn environments(&self) -> Vec<Arc<Environment>> {
         let mut living = self.supervisor.living();
         // Those are nobody's yet.
         living.retain(|environment| environment.state() != EnvironmentState::Parked);
         living
+    }
+
+    /// The invocations in flight, and all that ever were.
+    pub fn invocations(&self) -> (usize, u64) {
+        let pool = self.lock();
+        (pool.in_flight, pool.begun)
+    }
+
+    /// What it may do.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Who tells other programs what it does, where it could have a socket for them.
+    pub fn status(&self) -> Option<&Server> {
+        self.house.status.as_ref()
+    }
+
+    /// Memory that everything of it uses now, in bytes, where that is counted.
+    pub fn memory_used(&self) -> Option<u64> {
+        self.house.groups.memory_used()
     }
 
     /// Destroys everything. False when something would not die within ten seconds; what is left of it is collected at
@@ -402,6 +457,7 @@ impl Core {
             return true;
         }
         let deadline = Instant::now() + CLOSING;
+        self.status().inspect(|status| status.stop());
         self.room.notify_all();
         let living = self.supervisor.living();
         for environment in &living {
@@ -436,6 +492,21 @@ impl Core {
         false
     }
 
+    /// The same, with an error that says what is left.
+    pub fn end(&self) -> Result<()> {
+        if self.close() {
+            return Ok(());
+        }
+        let (cgroups, processes) = self.left();
+        let cgroups: Vec<String> = cgroups.iter().map(|path| path.display().to_string()).collect();
+        let subject = format!(
+            "the host: an environment would not die within ten seconds; left are the processes {processes:?} and the \
+             cgroups [{}]; the next host collects them when they can be ended",
+            cgroups.join(", ")
+        );
+        Err(Error::kernel("closing", subject, std::io::Error::from(std::io::ErrorKind::TimedOut)))
+    }
+
     /// Whether it is closed.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
@@ -461,6 +532,11 @@ impl Core {
             environment.kill(Cause::Retired);
         }
         self.room.notify_all();
+    }
+
+    /// Notes what went wrong beside the invocations.
+    pub(crate) fn note(&self, trouble: Trouble) {
+        self.troubles.add(trouble);
     }
 
     /// What went wrong beside the invocations since this was last asked.
@@ -507,6 +583,7 @@ impl Core {
     /// this does.
     pub fn disown(&self) {
         self.house.state.let_go();
+        self.status().inspect(|status| status.let_go());
     }
 
     fn wait_for_room<'a>(&self, mut pool: MutexGuard<'a, Pool>) -> MutexGuard<'a, Pool> {

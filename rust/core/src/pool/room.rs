@@ -35,6 +35,11 @@ impl Core {
         }
     }
 
+    /// What all environments together may hold, in bytes.
+    pub fn max_memory(&self) -> u64 {
+        self.max_memory
+    }
+
     /// What all environments hold, in bytes.
     pub(super) fn memory_in_use(&self) -> u64 {
         self.house.groups.memory_used().unwrap_or(0)

@@ -29,17 +29,18 @@ impl Environment {
             return Ok(Reply::Unready);
         }
         programs.rests.store(false, Ordering::Release);
-        let (request_id, deadline) = event.head();
+        let (request_id, trace_id, deadline) = event.head();
         if programs.attended.load(Ordering::Acquire) {
-            let (arn, trace_id) = (self.function.names.arn.clone(), String::new());
-            programs.record(&Record::Start { request_id: request_id.clone(), arn, trace_id });
-            let begun = Instant::now();
-            *programs.open() = Some(Open { request_id: request_id.clone(), begun, status: Status::Success });
+            let (request_id, trace_id) = (request_id.clone(), trace_id.clone());
+            let (arn, begun) = (self.function.names.arn.clone(), Instant::now());
+            programs.record(&Record::Start { request_id: request_id.clone(), arn, trace_id: trace_id.clone() });
+            *programs.open() = Some(Open { request_id, trace_id, begun, status: Status::Success });
         }
         programs.session.invoke(api::Event {
             request_id,
             deadline_ms: deadline.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64,
             arn: self.function.names.arn.clone(),
+            trace_id,
             client_context: event.parts[1].to_vec(),
             payload: event.parts[2].to_vec(),
             ..api::Event::default()
@@ -108,7 +109,7 @@ impl Environment {
             _ => (Status::Failure("Runtime.ExitError".into()), 0),
         };
         open.status = status.clone();
-        let (request_id, duration, trace_id) = (open.request_id.clone(), open.begun.elapsed(), String::new());
+        let (request_id, trace_id, duration) = (open.request_id.clone(), open.trace_id.clone(), open.begun.elapsed());
         programs.record(&Record::RuntimeDone { request_id, status, duration, produced_bytes, trace_id });
     }
 
@@ -162,7 +163,7 @@ impl Environment {
 
     /// Tells what the last invocation took, when it is over with all that belongs to it. `end`: why the environment ends.
     pub(super) fn conclude(&self, programs: &Programs, end: Option<Shutdown>) {
-        let Some(Open { request_id, begun, status }) = programs.open().take() else { return };
+        let Some(Open { request_id, trace_id, begun, status }) = programs.open().take() else { return };
         let (duration, memory_mb) = (begun.elapsed(), self.function.spec.memory_mb);
         let metrics = Metrics {
             duration,
@@ -173,6 +174,6 @@ impl Environment {
             restore: None,
         };
         let status = if end == Some(Shutdown::Timeout) { Status::Timeout } else { status };
-        programs.record(&Record::Report { request_id, status, metrics, trace_id: String::new() });
+        programs.record(&Record::Report { request_id, status, metrics, trace_id });
     }
 }

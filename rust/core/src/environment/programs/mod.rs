@@ -65,6 +65,7 @@ pub struct Programs {
 #[derive(Debug)]
 struct Open {
     request_id: String,
+    trace_id: String,
     begun: Instant,
     status: Status,
 }

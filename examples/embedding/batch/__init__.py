@@ -1,0 +1,1 @@
+"""A batch: many events, results as they come, failures tried again, and Ctrl-C at any time."""

@@ -1,0 +1,81 @@
+"""Functions that the fixtures make: they remember how they failed, for the report of the test."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+from coldframe import Function
+from coldframe._pytest import failures
+from coldframe.errors import InvocationError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    import pytest
+
+    from coldframe import Host, Invocation, _core
+    from coldframe._options import FunctionOptions
+
+
+class Factory:
+    """Makes functions on one host; a context manager that closes them. See `coldframe.pytest_plugin`."""
+
+    def __init__(self, config: pytest.Config, host: Host, defaults: Mapping[str, object]) -> None:
+        """Take the options that functions have unless they are given."""
+        self._remembered = failures.remembered(config)
+        self._defaults = {"host": host, **defaults}
+        self._made = contextlib.ExitStack()
+
+    def __call__(self, handler: str, code: str | os.PathLike[str], **options: Unpack[FunctionOptions]) -> Function:
+        """Make a function."""
+        given: Any = {**self._defaults, **options}
+        return self._made.enter_context(_TestedFunction(self._remembered, handler, code, **given))
+
+    def __enter__(self) -> Self:
+        """Return the factory itself."""
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """Close every function that was made."""
+        self._made.close()
+
+
+class _TestedFunction(Function):
+    """A function whose failed invocations are remembered, also where nobody raises them: `assert fn.invoke(e).ok`."""
+
+    def __init__(
+        self,
+        remembered: failures.Failures,
+        handler: str,
+        code: str | os.PathLike[str],
+        **options: Unpack[FunctionOptions],
+    ) -> None:
+        """Make a function that adds to `remembered`."""
+        self._remembered = remembered
+        super().__init__(handler, code, **options)
+
+    def __call__(
+        self,
+        event: Any = None,  # noqa: ANN401 - any JSON
+        *,
+        timeout_s: float | None = None,
+        client_context: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - whatever JSON the handler returned
+        """Do as `Function` does."""
+        try:
+            return super().__call__(event, timeout_s=timeout_s, client_context=client_context)
+        except InvocationError as error:
+            if error.invocation is not None:
+                self._remembered.append((self.name, error.invocation))
+            raise
+
+    def _call(
+        self, body: bytes, options: tuple[float | None, bytes | None], ticket: _core.Ticket | None, *, wait: bool
+    ) -> Invocation:
+        """Run one invocation, for every form but a plain call."""
+        invocation = super()._call(body, options, ticket, wait=wait)
+        if invocation.error is not None:
+            self._remembered.append((self.name, invocation))
+        return invocation
