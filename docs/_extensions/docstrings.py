@@ -11,7 +11,11 @@ from sphinx.domains.python import PyXRefRole
 from sphinx.util.docutils import SphinxRole
 
 NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
-SHORTER = ((re.compile(r"mappingproxy\(\{\}\)"), "{}"), (re.compile(r"Hardening\([^)]*\)"), "Hardening()"))
+SHORTER = (
+    (re.compile(r"mappingproxy\(\{\}\)"), "{}"),
+    (re.compile(r"Hardening\([^)]*\)"), "Hardening()"),
+    (re.compile(r"<prometheus_client\.registry\.CollectorRegistry object>"), "REGISTRY"),
+)
 
 
 class Backticks(SphinxRole):
