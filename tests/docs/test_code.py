@@ -41,8 +41,8 @@ RUN = {"coldframe", "python", "pytest", "mkdir"}
 LEFT_ALONE = {"pip", "systemd-run", "cargo", "cc"}
 """Commands that change the machine or need what a test cannot count on."""
 EXCERPTS = {
-    "c": [ROOT / "examples" / "embedding" / "c"],
-    "rust": [ROOT / "rust" / "core" / "examples"],
+    "c": [ROOT / "examples" / "embedding" / "c", ROOT / "rust" / "capi"],
+    "rust": sorted(ROOT.glob("rust/*/examples")),
 }
 NOT_RUN = {"", "console", "{toctree}", "{eval-rst}"}
 

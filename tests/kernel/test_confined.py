@@ -106,12 +106,16 @@ WITHOUT_NAMESPACES = {
     ),
     "a container's filter": (
         filtered("unshare", "clone", "clone3", "setns", "mount", "umount2", "pivot_root"),
-        ["allow unshare and mount in its profile"],
+        ["allow unshare, mount and pivot_root in its profile"],
     ),
     "a filter without clone3": (filtered("clone3"), ["Function not implemented"]),
     "a filter that refuses mounts": (
         filtered("mount", "umount2", "pivot_root"),
-        ["mounting a file system failed", "Operation not permitted", "allow unshare and mount in its profile"],
+        ["mounting a file system failed", "Operation not permitted", "allow unshare, mount and pivot_root"],
+    ),
+    "a container's filter for whoever has CAP_SYS_ADMIN": (
+        filtered("pivot_root"),
+        ["changing the root failed", "Operation not permitted", "allow unshare, mount and pivot_root in its profile"],
     ),
     "no user namespaces": (
         [*USER_NAMESPACE, "sh", "-c", 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" "$@"'],

@@ -23,8 +23,8 @@ const TRIAL: Duration = Duration::from_secs(5);
 const CAPABILITIES: [(u32, &str); 5] =
     [(0, "CAP_CHOWN"), (6, "CAP_SETGID"), (7, "CAP_SETUID"), (8, "CAP_SETPCAP"), (21, "CAP_SYS_ADMIN")];
 const OF_THE_KERNEL: &str = "sysctl -w user.max_user_namespaces=15000; on Ubuntu also: sysctl -w \
-     kernel.apparmor_restrict_unprivileged_userns=0; in a container, allow unshare and mount in its profile, and leave \
-     /proc uncovered";
+     kernel.apparmor_restrict_unprivileged_userns=0; in a container, allow unshare, mount and pivot_root in its \
+     profile, and leave /proc uncovered";
 const OF_ROOT: &str = "give the container CAP_SYS_ADMIN and what else is named, or run as an ordinary user";
 
 /// Why no namespaces can be made here.
@@ -57,11 +57,16 @@ fn lacking(status: &str) -> Vec<&'static str> {
     CAPABILITIES.into_iter().filter(|&(number, _)| !has(number)).map(|(_, name)| name).collect()
 }
 
-/// Makes every namespace as it is made for environments, and mounts a `/proc` there.
+/// Makes every namespace as it is made for environments, mounts a `/proc` there, and changes the root.
 pub fn try_namespaces(root: bool) -> Result<(), Refusal> {
     let all = PID | MOUNT | NETWORK | IPC | UTS | CGROUP;
-    let mounts =
-        [mount("none", "/", "", RECURSIVE_PRIVATE, ""), mount("proc", "/proc", "proc", NOSUID | NODEV | NOEXEC, "")];
+    let mounts = [
+        mount("none", "/", "", RECURSIVE_PRIVATE, ""),
+        mount("proc", "/proc", "proc", NOSUID | NODEV | NOEXEC, ""),
+        // Docker's own profile allows whoever has CAP_SYS_ADMIN all but this.
+        mount("tmpfs", "/proc", "tmpfs", NOSUID | NODEV | NOEXEC, ""),
+        Step::Pivot { path: "/proc".to_owned() },
+    ];
     let refused = |why: String| Refusal { why, remedy: OF_THE_KERNEL };
     if !root {
         return attempt(all | USER, &mounts).map_err(refused);
