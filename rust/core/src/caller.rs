@@ -19,9 +19,15 @@ use crate::zygote::failure;
 /// How long making namespaces may take.
 const TRIAL: Duration = Duration::from_secs(5);
 /// What root has to be capable of, by number and name: becoming other users, handing cgroups to them, giving everything
-/// up, and namespaces.
-const CAPABILITIES: [(u32, &str); 5] =
-    [(0, "CAP_CHOWN"), (6, "CAP_SETGID"), (7, "CAP_SETUID"), (8, "CAP_SETPCAP"), (21, "CAP_SYS_ADMIN")];
+/// up, namespaces, and being root in one of users.
+const CAPABILITIES: [(u32, &str); 6] = [
+    (0, "CAP_CHOWN"),
+    (6, "CAP_SETGID"),
+    (7, "CAP_SETUID"),
+    (8, "CAP_SETPCAP"),
+    (21, "CAP_SYS_ADMIN"),
+    (31, "CAP_SETFCAP"),
+];
 const OF_THE_KERNEL: &str = "sysctl -w user.max_user_namespaces=15000; on Ubuntu also: sysctl -w \
      kernel.apparmor_restrict_unprivileged_userns=0; in a container, allow unshare, mount and pivot_root in its \
      profile, and leave /proc uncovered";
