@@ -68,13 +68,14 @@ def filtered(*names):
 @pytest.fixture
 def confined(tmp_path, monkeypatch):
     """Run a program behind a command; return what it said."""
-    (tmp_path / "app.py").write_text("def handler(event, context):\n    return event\n")
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/app.py").write_text("def handler(event, context):\n    return event\n")
     (tmp_path / "state").mkdir(mode=0o700)
     monkeypatch.setenv("COLDFRAME_STATE_DIR", str(tmp_path / "state"))
 
     def confined(command, isolation="strict"):
         done = subprocess.run(
-            [*command, sys.executable, "-c", PROGRAM, tmp_path, isolation],
+            [*command, sys.executable, "-c", PROGRAM, tmp_path / "code", isolation],
             capture_output=True,
             text=True,
             check=False,
