@@ -67,15 +67,25 @@ class _TestedFunction(Function):
         try:
             return super().__call__(event, timeout_s=timeout_s, client_context=client_context)
         except InvocationError as error:
-            if error.invocation is not None:
-                self._remembered.append((self.name, error.invocation))
+            self._remember(error.invocation)
             raise
 
     def _call(
-        self, body: bytes, options: tuple[float | None, bytes | None], ticket: _core.Ticket | None, *, wait: bool
+        self,
+        body: bytes,
+        options: tuple[float | None, bytes | None],
+        ticket: _core.Ticket | None,
+        trace_id: str,
+        *,
+        wait: bool,
     ) -> Invocation:
-        """Run one invocation, for every form but a plain call."""
-        invocation = super()._call(body, options, ticket, wait=wait)
+        """Run one invocation, for every form but a plain call that nobody observes."""
+        invocation = super()._call(body, options, ticket, trace_id, wait=wait)
         if invocation.error is not None:
-            self._remembered.append((self.name, invocation))
+            self._remember(invocation)
         return invocation
+
+    def _remember(self, invocation: Invocation | None) -> None:
+        """Remember a failed invocation, once."""
+        if invocation is not None and all(invocation is not each for _, each in tuple(self._remembered)):
+            self._remembered.append((self.name, invocation))
