@@ -53,7 +53,7 @@ class Watch:
 
     def __init__(self, function: Function) -> None:
         """Tell that it begins."""
-        self.trace_id = ""
+        self.trace_id: str = ""
         begun: list[Observation] = []
         for observer in installed:
             with _contained(observer):

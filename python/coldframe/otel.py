@@ -23,12 +23,12 @@ from coldframe.errors import InvocationError
 try:
     from opentelemetry import metrics, trace
     from opentelemetry.trace import SpanKind, Status, StatusCode
-except ImportError as error:
+except ImportError as _missing:
     raise ImportError(
         "coldframe.otel needs OpenTelemetry's API, which is not installed; pip install 'coldframe[otel]'",
-        name=error.name,
-        path=error.path,
-    ) from error
+        name=_missing.name,
+        path=_missing.path,
+    ) from _missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

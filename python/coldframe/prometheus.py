@@ -18,12 +18,12 @@ try:
     from prometheus_client import REGISTRY, Counter, Histogram
     from prometheus_client.core import GaugeMetricFamily
     from prometheus_client.registry import Collector
-except ImportError as error:
+except ImportError as _missing:
     raise ImportError(
         "coldframe.prometheus needs prometheus_client, which is not installed; pip install 'coldframe[prometheus]'",
-        name=error.name,
-        path=error.path,
-    ) from error
+        name=_missing.name,
+        path=_missing.path,
+    ) from _missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from test_python_fake import code, coldframe, fake  # noqa: F401
+from test_python_fake import coldframe, fake  # noqa: F401
 
 import coldframe as package
 
@@ -115,17 +115,6 @@ def test_a_release_build_does_not_warn(fake):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         importlib.import_module("coldframe")
-
-
-def test_the_fixture_closes_what_it_made(coldframe, fake, code):
-    plugin = importlib.import_module("coldframe.pytest_plugin")
-    fixture = plugin.coldframe_function.__wrapped__()
-    make = next(fixture)
-    first, second = make("app.handler", code, memory_mb=64), make("app.handler", code=code)
-    assert first({"n": 3}) == {"n": 3}
-    assert second.name == "app"
-    fixture.close()
-    assert [function.closed for function in fake.hosts[0].functions] == [1, 1]
 
 
 def test_the_package_says_that_it_is_typed():
