@@ -17,7 +17,14 @@ author = "coldframe's authors"
 project_copyright = author
 version = release = re.search(r'^version = "(.*)"$', (HERE.parent / "pyproject.toml").read_text(), re.MULTILINE)[1]
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "command_line", "docstrings"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "command_line",
+    "docstrings",
+    "pytest_options",
+]
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**.md", "examples/**.md"]
 exclude_patterns = [".*", "target", "rust", "python", "tests", "benches", "docs/_*"]
@@ -27,11 +34,13 @@ myst_heading_anchors = 4  # a heading is an anchor, as code hosts have it
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
-autodoc_class_signature = "separated"
+autoclass_content = "both"  # of the class, and of the arguments that make it
 default_role = "backticks"
 nitpicky = True
 # Names of others, and private ones, are text: nothing is fetched to find them.
 nitpick_ignore_regex = [("py:.*", r"(?!coldframe\b).*"), ("py:.*", r"coldframe\._.*")]
+
+smartquotes = False  # quotation marks and dashes as they are written
 
 html_theme = "furo"
 html_title = "coldframe"

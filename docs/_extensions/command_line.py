@@ -63,13 +63,19 @@ def item(parser, action):
     formatter = parser._get_formatter()
     term = nodes.term("", "", nodes.literal(text=formatter._format_action_invocation(action)))
     text = formatter._expand_help(action) if action.help else ""
-    return nodes.definition_list_item("", term, nodes.definition("", nodes.paragraph(text=text)))
+    return nodes.definition_list_item("", term, nodes.definition("", paragraph(text)))
 
 
 def paragraphs(text):
     """Return paragraphs; those that begin a list of lines, or are indented, as they stand."""
     parts = (text or "").strip("\n").split("\n\n")
-    return [literal(part) if "\n " in part else nodes.paragraph(text=part) for part in parts if part.strip()]
+    return [literal(part) if "\n " in part else paragraph(part) for part in parts if part.strip()]
+
+
+def paragraph(text):
+    """Return a paragraph, with what stands in backticks as code."""
+    parts = [nodes.literal(text=part) if i % 2 else nodes.Text(part) for i, part in enumerate(text.split("`"))]
+    return nodes.paragraph("", "", *parts)
 
 
 def literal(text):

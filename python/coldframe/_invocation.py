@@ -27,13 +27,13 @@ class _Phased:
 
     @property
     def phases(self) -> dict[str, float]:
-        """Milliseconds by phase, for those that happened: a new dict, empty in a report made by hand.
+        """Milliseconds by phase, for those that happened.
 
-        `queue`: until there was an environment, or the making of one began. `fork`, `isolate`: a new environment's
-        processes, and what locks them in. `import`: the handler's module. `initialise`: the rest of its initialisation.
-        `freeze`: the freeze before this invocation, since its own comes after its report. `thaw`, `invoke`: the event's
-        way to the answer; where a call has raised the error that this belongs to, `invoke` is all of it. They do not
-        overlap; what lies between them is in none.
+        A new dict, empty in a report made by hand. `queue`: until there was an environment, or the making of one began.
+        `fork`, `isolate`: a new environment's processes, and what locks them in. `import`: the handler's module.
+        `initialise`: the rest of its initialisation. `freeze`: the freeze before this invocation, since its own comes
+        after its report. `thaw`, `invoke`: the event's way to the answer; where a call has raised the error that this
+        belongs to, `invoke` is all of it. They do not overlap; what lies between them is in none.
         """
         return dict(getattr(self, "_phases", ()))
 

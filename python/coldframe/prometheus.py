@@ -44,7 +44,7 @@ def instrument(registry: CollectorRegistry = REGISTRY) -> Instrumentation:
     """Count every invocation of this process from now on, whatever the function, in `registry`.
 
     Returns:
-        What undoes it, by `uninstrument()` or at the end of a `with` statement: the metrics leave the registry.
+        What undoes it, by `uninstrument()` or at the end of a `with` statement; the metrics leave the registry.
 
     Raises:
         ValueError: `registry` has these metrics already.

@@ -10,7 +10,8 @@ In an empty directory that has a copy of examples/, a document at a time and a b
     bash    a program, which begins with `#!` and the comment `# path`.
     text    after the line `<!-- output -->`: what the block before it prints. `…` stands for anything, and white space
             for any white space.
-    c rust  an excerpt of a program in EXCERPTS, which other tests build and run. `// …` stands for what is left out.
+    c rust  is built by one of BUILDERS, which names the document, or is an excerpt of a program in EXCERPTS, which
+            others build and run. `// …` stands for what is left out.
     json toml yaml ini
             can be read.
 """
@@ -41,9 +42,10 @@ RUN = {"coldframe", "python", "pytest", "mkdir"}
 LEFT_ALONE = {"pip", "systemd-run", "cargo", "cc"}
 """Commands that change the machine or need what a test cannot count on."""
 EXCERPTS = {
-    "c": [ROOT / "examples" / "embedding" / "c"],
-    "rust": [ROOT / "rust" / "core" / "examples"],
+    "c": [ROOT / "examples" / "embedding" / "c", ROOT / "rust" / "capi"],
+    "rust": sorted(ROOT.glob("rust/*/examples")),
 }
+BUILDERS = sorted((ROOT / "tests" / "examples").glob("test_*.py"))
 NOT_RUN = {"", "console", "{toctree}", "{eval-rst}"}
 
 
@@ -188,13 +190,13 @@ def test_files_of_settings_can_be_read(document):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
-def test_c_and_rust_are_excerpts_of_programs_that_are_built(document):
+def test_c_and_rust_are_built_or_excerpts_of_programs_that_are(document):
+    if any(relative(document) in test.read_text(encoding="utf-8") for test in BUILDERS):
+        return
     for block in blocks(document):
-        if block.language not in EXCERPTS:
-            continue
-        files = [file for folder in EXCERPTS[block.language] for file in sorted(folder.rglob("*.*"))]
+        files = [file for folder in EXCERPTS.get(block.language, ()) for file in folder.rglob("*.*")]
         sources = [unindented(file.read_text(encoding="utf-8")) for file in files if file.suffix in {".c", ".h", ".rs"}]
-        for part in re.split(r"^\s*// …$", block.text, flags=re.MULTILINE):
+        for part in re.split(r"^\s*// …$", block.text, flags=re.MULTILINE) if block.language in EXCERPTS else ():
             assert any(unindented(part) in source for source in sources), f"line {block.line}: no program has\n{part}"
 
 

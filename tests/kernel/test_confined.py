@@ -50,6 +50,8 @@ if libc.prctl(22, 2, ctypes.byref(prog), 0, 0):
 os.execv(program[0], program)
 """
 LOOP = "for each in $(grep -E ' cgroup2? ' /proc/mounts | cut -d' ' -f2); do {} $each; done"
+NEEDED = "+chown,+setgid,+setuid,+setpcap,+sys_admin,+setfcap,+dac_override"
+"""Privileges of root; the last one is for cgroups whose owner may not write to them, such as those at the top."""
 CGROUPS = {"cgroup.cpu", "cgroup.memory", "cgroup.pids", "cgroup.freeze"}
 
 
@@ -66,13 +68,14 @@ def filtered(*names):
 @pytest.fixture
 def confined(tmp_path, monkeypatch):
     """Run a program behind a command; return what it said."""
-    (tmp_path / "app.py").write_text("def handler(event, context):\n    return event\n")
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/app.py").write_text("def handler(event, context):\n    return event\n")
     (tmp_path / "state").mkdir(mode=0o700)
     monkeypatch.setenv("COLDFRAME_STATE_DIR", str(tmp_path / "state"))
 
     def confined(command, isolation="strict"):
         done = subprocess.run(
-            [*command, sys.executable, "-c", PROGRAM, tmp_path, isolation],
+            [*command, sys.executable, "-c", PROGRAM, tmp_path / "code", isolation],
             capture_output=True,
             text=True,
             check=False,
@@ -102,16 +105,24 @@ WITHOUT_NAMESPACES = {
     ),
     "no privilege at all": (
         ["setpriv", "--bounding-set=-all", "--inh-caps=-all"],
-        ["root lacks CAP_CHOWN, CAP_SETGID, CAP_SETUID, CAP_SETPCAP, CAP_SYS_ADMIN"],
+        ["root lacks CAP_CHOWN, CAP_SETGID, CAP_SETUID, CAP_SETPCAP, CAP_SYS_ADMIN, CAP_SETFCAP"],
+    ),
+    "not the privilege to be root in a user namespace": (
+        ["setpriv", "--bounding-set=-setfcap", "--inh-caps=-setfcap"],
+        ["root lacks CAP_SETFCAP"],
     ),
     "a container's filter": (
         filtered("unshare", "clone", "clone3", "setns", "mount", "umount2", "pivot_root"),
-        ["allow unshare and mount in its profile"],
+        ["allow unshare, mount and pivot_root in its profile"],
     ),
     "a filter without clone3": (filtered("clone3"), ["Function not implemented"]),
     "a filter that refuses mounts": (
         filtered("mount", "umount2", "pivot_root"),
-        ["mounting a file system failed", "Operation not permitted", "allow unshare and mount in its profile"],
+        ["mounting a file system failed", "Operation not permitted", "allow unshare, mount and pivot_root"],
+    ),
+    "a container's filter for whoever has CAP_SYS_ADMIN": (
+        filtered("pivot_root"),
+        ["changing the root failed", "Operation not permitted", "allow unshare, mount and pivot_root in its profile"],
     ),
     "no user namespaces": (
         [*USER_NAMESPACE, "sh", "-c", 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" "$@"'],
@@ -168,13 +179,21 @@ def test_without_cgroups_that_can_be_written(confined, script, named):
 @pytest.mark.parametrize(
     "command",
     [
+        ["setpriv", f"--bounding-set=-all,{NEEDED}", f"--inh-caps=-all,{NEEDED}"],
         in_mounts_of_its_own("mount --bind /dev/null /proc/keys && mount --bind -o ro /proc/sys /proc/sys"),
         ["setpriv", "--no-new-privs"],
         USER_NAMESPACE,
         [*USER_NAMESPACE, "--mount", "--pid", "--fork", "--mount-proc"],
         ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--net", "--ipc", "--uts"],
     ],
-    ids=["a /proc that is partly covered", "no new privileges", "root of a user namespace", "and more", "namespaces"],
+    ids=[
+        "what root needs and no more",
+        "a /proc that is partly covered",
+        "no new privileges",
+        "root of a user namespace",
+        "and more",
+        "namespaces",
+    ],
 )
 def test_within_other_limits_all_of_it_works(confined, command):
     assert confined(command) == {"answer": "well", "missing": []}

@@ -19,12 +19,18 @@ use crate::zygote::failure;
 /// How long making namespaces may take.
 const TRIAL: Duration = Duration::from_secs(5);
 /// What root has to be capable of, by number and name: becoming other users, handing cgroups to them, giving everything
-/// up, and namespaces.
-const CAPABILITIES: [(u32, &str); 5] =
-    [(0, "CAP_CHOWN"), (6, "CAP_SETGID"), (7, "CAP_SETUID"), (8, "CAP_SETPCAP"), (21, "CAP_SYS_ADMIN")];
+/// up, namespaces, and being root in one of users.
+const CAPABILITIES: [(u32, &str); 6] = [
+    (0, "CAP_CHOWN"),
+    (6, "CAP_SETGID"),
+    (7, "CAP_SETUID"),
+    (8, "CAP_SETPCAP"),
+    (21, "CAP_SYS_ADMIN"),
+    (31, "CAP_SETFCAP"),
+];
 const OF_THE_KERNEL: &str = "sysctl -w user.max_user_namespaces=15000; on Ubuntu also: sysctl -w \
-     kernel.apparmor_restrict_unprivileged_userns=0; in a container, allow unshare and mount in its profile, and leave \
-     /proc uncovered";
+     kernel.apparmor_restrict_unprivileged_userns=0; in a container, allow unshare, mount and pivot_root in its \
+     profile, and leave /proc uncovered";
 const OF_ROOT: &str = "give the container CAP_SYS_ADMIN and what else is named, or run as an ordinary user";
 
 /// Why no namespaces can be made here.
@@ -57,11 +63,16 @@ fn lacking(status: &str) -> Vec<&'static str> {
     CAPABILITIES.into_iter().filter(|&(number, _)| !has(number)).map(|(_, name)| name).collect()
 }
 
-/// Makes every namespace as it is made for environments, and mounts a `/proc` there.
+/// Makes every namespace as it is made for environments, mounts a `/proc` there, and changes the root.
 pub fn try_namespaces(root: bool) -> Result<(), Refusal> {
     let all = PID | MOUNT | NETWORK | IPC | UTS | CGROUP;
-    let mounts =
-        [mount("none", "/", "", RECURSIVE_PRIVATE, ""), mount("proc", "/proc", "proc", NOSUID | NODEV | NOEXEC, "")];
+    let mounts = [
+        mount("none", "/", "", RECURSIVE_PRIVATE, ""),
+        mount("proc", "/proc", "proc", NOSUID | NODEV | NOEXEC, ""),
+        // Docker's own profile allows whoever has CAP_SYS_ADMIN all but this.
+        mount("tmpfs", "/proc", "tmpfs", NOSUID | NODEV | NOEXEC, ""),
+        Step::Pivot { path: "/proc".to_owned() },
+    ];
     let refused = |why: String| Refusal { why, remedy: OF_THE_KERNEL };
     if !root {
         return attempt(all | USER, &mounts).map_err(refused);
