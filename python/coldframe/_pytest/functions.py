@@ -70,17 +70,9 @@ class _TestedFunction(Function):
             self._remember(error.invocation)
             raise
 
-    def _call(
-        self,
-        body: bytes,
-        options: tuple[float | None, bytes | None],
-        ticket: _core.Ticket | None,
-        trace_id: str,
-        *,
-        wait: bool,
-    ) -> Invocation:
+    def _call(self, *arguments: Any, **options: Any) -> Invocation:  # noqa: ANN401 - passed on as they come
         """Run one invocation, for every form but a plain call that nobody observes."""
-        invocation = super()._call(body, options, ticket, trace_id, wait=wait)
+        invocation = super()._call(*arguments, **options)
         if invocation.error is not None:
             self._remember(invocation)
         return invocation
