@@ -4,7 +4,7 @@
 //! lists its cgroups there. Whoever starts next removes what an owner left that holds its lock no more.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -29,6 +29,8 @@ const BLOCKS: u32 = 32_768;
 pub const USERS: std::ops::Range<u32> = FIRST_UID..FIRST_UID + BLOCKS * UIDS;
 /// The list of what a living owner could not end.
 const STUCK: &str = "stuck";
+/// How many bytes of a list are read: thousands of cgroups.
+const LIST: u64 = 1 << 20;
 /// How often a directory is made anew that somebody has taken for a dead one's, between its making and its locking.
 const CLAIMS: usize = 8;
 /// How long a start waits at most for the end of what the dead have left; the rest is for the next one.
@@ -316,13 +318,24 @@ pub fn leftovers() -> Vec<Leftover> {
 fn leftover(directory: PathBuf) -> Option<Leftover> {
     let owner = directory.file_name()?.to_string_lossy().trim_start_matches('.').to_owned();
     let alive = lives(&directory);
-    let listed = fs::read_to_string(directory.join(if alive { STUCK } else { "cgroups" })).unwrap_or_default();
+    let listed = read_list(&directory.join(if alive { STUCK } else { "cgroups" }));
     let cgroups: Vec<PathBuf> = listed.lines().map(PathBuf::from).filter(|path| path.exists()).collect();
     if alive && cgroups.is_empty() {
         return None;
     }
     let processes = cgroup::processes_below(cgroups.iter().cloned()).into_iter().map(|(pid, _)| pid).collect();
     Some(Leftover { owner, alive, directory, cgroups, processes })
+}
+
+/// Reads a list of paths. In somebody else's directory there may be anything by its name: a pipe, or what has no end.
+fn read_list(path: &Path) -> String {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut text = String::new();
+    let _ = rustix::fs::open(path, flags, Mode::empty())
+        .map(File::from)
+        .map_err(io::Error::from)
+        .and_then(|file| if file.metadata()?.is_file() { file.take(LIST).read_to_string(&mut text) } else { Ok(0) });
+    text
 }
 
 /// What became of a dead owner's.
@@ -351,7 +364,7 @@ fn collect(owners: &Path, (within, each): (Duration, Duration)) -> Vec<Collected
     let deadline = Instant::now() + within;
     let mut all = Vec::new();
     for (path, _lock) in dead(owners) {
-        let listed = fs::read_to_string(path.join("cgroups")).unwrap_or_default();
+        let listed = read_list(&path.join("cgroups"));
         let name = path.file_name().unwrap_or_default();
         // Only what carries the dead owner's own name is touched, whatever the list says.
         let groups: Vec<PathBuf> = listed
@@ -466,6 +479,20 @@ mod tests {
         collect(&owners, (COLLECTING, MOMENT));
         assert!(!locked.exists());
         fs::remove_dir_all(&owners).expect("removed");
+    }
+
+    #[test]
+    fn a_list_is_a_file_and_has_an_end() {
+        let folder = std::env::temp_dir().join(format!("coldframe-lists-{}", std::process::id()));
+        private(&folder).expect("a directory");
+        let (file, pipe, link) = (folder.join("file"), folder.join("pipe"), folder.join("link"));
+        fs::write(&file, "/a\n/b").expect("a file");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+            .expect("a pipe");
+        std::os::unix::fs::symlink("/dev/zero", &link).expect("a link");
+        assert_eq!(read_list(&file), "/a\n/b");
+        assert!([pipe, link, folder.join("none")].iter().all(|path| read_list(path).is_empty()));
+        fs::remove_dir_all(&folder).expect("removed");
     }
 
     #[test]

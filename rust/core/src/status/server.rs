@@ -21,6 +21,8 @@ use crate::process::timespec;
 pub const SOCKET: &str = "status";
 /// How many are answered at a time; as many more may wait for it.
 const CLIENTS: usize = 8;
+/// How long nobody is asked in after there was no room for anybody: no descriptor was free.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How long a client may take to read its answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -112,6 +114,11 @@ pub fn serve(listener: &OwnedFd, look: impl Fn() -> Option<Vec<u8>>) -> bool {
         clients.retain_mut(|client| if ready.next() == Some(true) { client.go_on() } else { client.until > now });
         if seen[0].contains(PollFlags::IN) {
             let knocking: Vec<OwnedFd> = std::iter::from_fn(|| take(listener)).take(free).collect();
+            if knocking.is_empty() {
+                // They go on knocking, also when they have gone: without a pause this would be a loop without an end.
+                std::thread::sleep(PAUSE);
+                continue;
+            }
             let admitted: Vec<OwnedFd> = knocking.into_iter().filter(|socket| may_ask(socket.as_fd())).collect();
             let Some(answer) = (!admitted.is_empty()).then(&look).flatten().map(Arc::<[u8]>::from) else { continue };
             let until = Instant::now() + PATIENCE;
