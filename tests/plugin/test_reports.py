@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from _pytest._io import TerminalWriter
 
+from coldframe._pytest import failures
 from coldframe._pytest.project import Project
 from coldframe._pytest.reports import MalformedError, Reader
 
@@ -133,6 +134,19 @@ def test_what_is_sound_comes_through_as_it_was_and_whole(told):
     # No file of this host is read for one.
     assert "root" in Path("/etc/passwd").read_text()
     assert "root" not in warnings.formatwarning(other.message, other.category, other.filename, 1, other.line)
+
+
+@pytest.mark.parametrize("colour", ["\x1b[8m", "\x1b[30;40m", "\x1b[0;8m", "\x1b[31m"])
+def test_a_colour_ends_with_what_it_is_on(told, colour):
+    reader, said = told
+    assert failures.harmless(f"{colour}red\x1b[0m") == f"{colour}red\x1b[0m"
+    assert failures.harmless(f"{colour}red\x1b[39;49;00m") == f"{colour}red\x1b[39;49;00m"
+    call = copy.deepcopy(said)
+    call[2]["sections"] = [["Captured stdout call", f"hidden{colour}"]]
+    (_, shown), *_ = reader.reports(call)[2].sections
+    assert shown == f"hidden{colour}\x1b[0m"
+    call[2]["longrepr"]["reprcrash"]["message"] = f"{colour}hidden\nmore"
+    assert "\x1b" not in reader.reports(call)[2].longrepr.reprcrash.message.splitlines()[0]
 
 
 def test_junk_anywhere_is_refused_or_harmless(told):

@@ -24,6 +24,7 @@ _MOST_TEXT = 8_192
 _LONGEST_REPORT = 4_096
 _MOST_CAUSES = 20
 
+_RESET = re.compile(r"\x1b\[(?:[0-9;]{0,18};)?0{0,2}m")
 _CONTROL = re.compile(r"\x1b(?!\[[0-9;]{0,20}m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\ud800-\udfff]")
 
 Failures = deque[tuple[str, "Invocation"]]
@@ -62,7 +63,7 @@ def describe(invocation: Invocation, verdict: str | None = None, lines: Sequence
         cut = len(lines) - _MOST_LINES
         parts.append(f"The end of its log, after {cut:,} lines:" if cut > 0 else "Its log:")
         parts.append(shown)
-    return "\n".join(parts)
+    return uncoloured("\n".join(parts))
 
 
 def output(invocation: Invocation) -> list[str]:
@@ -76,7 +77,13 @@ def harmless(text: str) -> str:
 
     What comes from an environment could otherwise move the cursor, and write over what pytest says.
     """
-    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+    return uncoloured(_CONTROL.sub(lambda found: repr(found[0])[1:-1], text))
+
+
+def uncoloured(text: str) -> str:
+    """Return `text` with an end to its last colour: one that hides what it is on would hide the tests after it."""
+    last = text.rfind("\x1b[")
+    return text if last < 0 or _RESET.match(text, last) else f"{text}\x1b[0m"
 
 
 def _raised(error: BaseException | None) -> Iterator[Invocation]:

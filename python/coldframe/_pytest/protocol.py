@@ -98,7 +98,7 @@ class Runner:
         if any(report.failed for report in reports) and self._config.getoption("usepdb", default=False):
             next(report for report in reports if report.failed).sections.append(("coldframe: --pdb", _NO_DEBUGGER))
         if self._config.getoption("capture", default="fd") in ("no", "tee-sys"):
-            sys.stdout.write("\n".join(self._output(invocation)))
+            sys.stdout.write(failures.uncoloured("\n".join(self._output(invocation))))
         return reports
 
     def _reports(self, item: pytest.Item, reader: Reader, invocation: Invocation) -> list[pytest.TestReport]:

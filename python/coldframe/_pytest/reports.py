@@ -62,7 +62,11 @@ class Reader:
     def failed(self, when: str, headline: str, text: str, *, seconds: float = 0.0) -> pytest.TestReport:
         """Return a report of our own, of a failure that pytest inside could not tell of."""
         path, line, _ = self._item.location
-        crash = {"path": str(self._project.root / path), "lineno": (line or 0) + 1, "message": headline}
+        crash = {
+            "path": str(self._project.root / path),
+            "lineno": (line or 0) + 1,
+            "message": _headline(headline, "a headline"),
+        }
         entry = {"type": "ReprEntryNative", "data": {"lines": [text]}}
         trace = {"reprentries": [entry], "extraline": None, "style": "native"}
         longrepr = {"reprcrash": crash, "reprtraceback": trace, "sections": [], "chain": None}
@@ -91,7 +95,7 @@ class Reader:
             **{name: _number(told.get(name), name) for name in ("duration", "start", "stop")},
         }
         if "wasxfail" in told:
-            data["wasxfail"] = _text(told["wasxfail"], "the reason of an xfail")
+            data["wasxfail"] = _headline(told["wasxfail"], "the reason of an xfail")
         if outcome == "skipped" and not (isinstance(data["longrepr"], tuple) or "wasxfail" in data):
             _refuse("a report", "of a skipped test without its reason")
         if outcome == "failed" and data["longrepr"] is None:
@@ -155,7 +159,7 @@ class Reader:
     def _location(self, said: object) -> tuple[str, int, str]:
         """Return where something was skipped, and why."""
         path, line, why = _items(said, 3, "the place of a skip")
-        return self._path(path), _line(line), _text(why, "the reason of a skip")
+        return self._path(path), _line(line), _headline(why, "the reason of a skip")
 
     def _link(self, said: object) -> tuple[Any, Any, str | None]:
         """Return one exception of a chain."""
@@ -170,7 +174,7 @@ class Reader:
         return {
             "path": self._path(told.get("path")),
             "lineno": _line(told.get("lineno")),
-            "message": _text(told.get("message"), "a message"),
+            "message": _headline(told.get("message"), "a message"),
         }
 
     def _traceback(self, said: object) -> dict[str, Any]:
@@ -251,6 +255,12 @@ def _text(said: object, what: str) -> str:
     if len(said) > _MOST_TEXT:
         _refuse(what, f"with {len(said):,} characters")
     return harmless(said)
+
+
+def _headline(said: object, what: str) -> str:
+    """Return a text whose first line pytest may cut off anywhere: in its summary, where a colour would go on."""
+    first, *rest = _text(said, what).split("\n")
+    return "\n".join([first.replace("\x1b", "\\x1b"), *rest])
 
 
 def _maybe(check: Callable[[object, str], str], said: object, what: str) -> str | None:
