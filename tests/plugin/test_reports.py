@@ -145,8 +145,9 @@ def test_a_colour_ends_with_what_it_is_on(told, colour):
     call[2]["sections"] = [["Captured stdout call", f"hidden{colour}"]]
     (_, shown), *_ = reader.reports(call)[2].sections
     assert shown == f"hidden{colour}\x1b[0m"
-    call[2]["longrepr"]["reprcrash"]["message"] = f"{colour}hidden\nmore"
-    assert "\x1b" not in reader.reports(call)[2].longrepr.reprcrash.message.splitlines()[0]
+    call[2]["longrepr"]["chain"][-1][1]["message"] = f"{colour}hidden\nmore"
+    headline = reader.reports(call)[2].longrepr.reprcrash.message.splitlines()[0]
+    assert headline == (f"{colour}hidden" if colour == "\x1b[31m" else f"{colour}hidden".replace("\x1b", "\\x1b"))
 
 
 def test_junk_anywhere_is_refused_or_harmless(told):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import math
+import re
 from typing import TYPE_CHECKING, Any, NoReturn
 from warnings import WarningMessage
 
@@ -28,6 +29,9 @@ _LONGEST_LINE = 500
 _LONGEST_S = 1e6
 _LATEST_S = 1e11
 """When a phase begins or ends at the latest, in the year 5138: dates can be made of it."""
+_CODE = "(?:0{0,2}|0?[134]|2[2-4]|3[1-69]|9[1-6])"
+_HIDING = re.compile(rf"\x1b(?!\[{_CODE}(?:;{_CODE}){{0,9}}m)")
+"""Whatever is no bold, italic, underlined or coloured text on the terminal's own ground, or the end of it."""
 _STYLES = ("long", "short", "line", "no", "native", "value", "auto")
 _WHEN = ("config", "collect", "runtest")
 
@@ -258,9 +262,12 @@ def _text(said: object, what: str) -> str:
 
 
 def _headline(said: object, what: str) -> str:
-    """Return a text whose first line pytest may cut off anywhere: in its summary, where a colour would go on."""
+    """Return a text whose first line pytest may cut off anywhere: in its summary, where a colour would go on.
+
+    One that can be read on any ground may; others, such as those that hide what is written, are shown instead.
+    """
     first, *rest = _text(said, what).split("\n")
-    return "\n".join([first.replace("\x1b", "\\x1b"), *rest])
+    return "\n".join([_HIDING.sub(r"\\x1b", first), *rest])
 
 
 def _maybe(check: Callable[[object, str], str], said: object, what: str) -> str | None:
