@@ -9,6 +9,7 @@ Layout: every public name is listed here, and lives in a private module named af
     errors        every error, as a tree
 
 Behind them: `_options` checks what a function is given, `_event` encodes events, `_future` is what `submit` returns,
+`_observers` tells `otel` and `prometheus` of invocations when somebody asks, `_metrics` names what they count,
 `_interpreter` and `_preload` describe what a function needs of Python, `_core` is the native module.
 
 A name is loaded when it is first used. The pytest plugin, which pytest imports in every run, and `coldframe --help`

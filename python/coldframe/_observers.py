@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Protocol, Self
@@ -48,7 +49,7 @@ installed: tuple[Observer, ...] = ()
 class Watch:
     """One invocation, for all who observe it; what they raise is logged, and changes nothing."""
 
-    __slots__ = ("_begun", "trace_id")
+    __slots__ = ("_begun", "_owner", "trace_id")
 
     def __init__(self, function: Function) -> None:
         """Tell that it begins."""
@@ -60,6 +61,7 @@ class Watch:
                 begun.append(observation)
                 self.trace_id = self.trace_id or observation.trace_id
         self._begun = [begun]
+        self._owner = os.getpid()
 
     def run(self, call: Callable[[str], Invocation]) -> Invocation:
         """Return what comes of `call`, which is given the trace id, and tell how it ended."""
@@ -83,10 +85,12 @@ class Watch:
         self.end(CancelledError("the stream was closed before its end"))
 
     def end(self, outcome: Invocation | BaseException) -> None:
-        """Tell how it ended. The first one to know does, in whatever thread."""
+        """Tell how it ended. The first one to know does, in whatever thread, but not in a fork of the process."""
         try:
             begun: Sequence[Observation] = self._begun.pop()
         except IndexError:
+            return
+        if os.getpid() != self._owner:
             return
         for observation in begun:
             with _contained(observation):

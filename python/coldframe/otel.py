@@ -148,7 +148,7 @@ class _Observation:
         self._span.set_attribute("error.type", kind)
         event = {"exception.type": kind, "exception.message": message, "exception.stacktrace": stack}
         self._span.add_event("exception", event)
-        self._span.set_status(Status(StatusCode.ERROR, message))
+        self._span.set_status(Status(StatusCode.ERROR, str(error)[:_LONGEST_TEXT]))
 
 
 def _xray(context: SpanContext) -> str:
@@ -184,12 +184,12 @@ def _attributes(report: Report) -> dict[str, Any]:
 def _explain(error: BaseException) -> tuple[str, str, str]:
     """Return the type, the message and the stack trace of `error`: the handler's own ones, where it has some."""
     if isinstance(error, InvocationError):
-        kind, stack = error.error_type, "".join(error.stack_trace)
+        kind, message, stack = error.error_type, error.error_message, "".join(error.stack_trace)
     else:
-        kind = type(error).__qualname__
+        kind, message = type(error).__qualname__, str(error)
         if type(error).__module__ != "builtins":
             kind = f"{type(error).__module__}.{kind}"
         stack = ""
     if not stack:
         stack = "".join(traceback.format_exception(error))
-    return kind[:_LONGEST_TEXT], str(error)[:_LONGEST_TEXT], stack[-_LONGEST_TRACE:]
+    return kind[:_LONGEST_TEXT], message[:_LONGEST_TEXT], stack[-_LONGEST_TRACE:]

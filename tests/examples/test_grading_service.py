@@ -45,7 +45,6 @@ HOSTILE = {
         "time limit exceeded",
     ),
     "prints": ("def solve(n):\n while True: print('x' * 1000)", "output limit exceeded"),
-    "answers too much": ("def solve(n): return 'x' * 7_000_000", "output limit exceeded"),
     "leaves": ("import os\ndef solve(n): os._exit(0)", "runtime error"),
     "crashes": ("import ctypes\ndef solve(n): ctypes.string_at(0)", "runtime error"),
     "is no Python": ("def solve(n) return n", "runtime error"),
@@ -60,6 +59,7 @@ import gc, os, sys
 def solve():
     gc.unfreeze()
     found = [text for thing in gc.get_objects() for text in gc.get_referents(thing) if type(text) is str]
+    found += os.environ.values()
     processes = ("/proc/1/environ", "/proc/1/cmdline", "/proc/self/environ")
     found += [open(path).read() for path in processes if readable(path)]
     for place in [PLACES]:
@@ -168,6 +168,11 @@ def test_every_attack_gets_its_verdict_and_the_service_answers_meanwhile(port: i
     deadline = time.monotonic() + 10  # every function was closed: what is left of them is going
     while (health := request(port, "GET", "/health")[1]) != {"submissions": 0, "places": 32, "environments": 0}:
         assert time.monotonic() < deadline, health
+
+
+def test_an_answer_that_is_too_large_is_output_as_well(port: int) -> None:
+    status, answer = submit(port, "guess", "def solve(): return 'x' * 7_000_000")
+    assert (status, answer["verdict"]) == (200, "output limit exceeded")
 
 
 def test_over_the_memory_it_is_told_so(port: int) -> None:

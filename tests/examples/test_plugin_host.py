@@ -115,5 +115,7 @@ def test_hostile_plugins_are_switched_off_and_the_others_do_not_notice(tmp_path:
     not_loaded = dict(re.findall(r"^plug-in (.+) is not loaded: (.*)$", done.stderr, re.MULTILINE))
     assert not_loaded.keys() == REFUSED.keys() | {"linked", "link", "Not a name"}
     assert [name for name, (_, why) in REFUSED.items() if why not in not_loaded[name]] == []
+    assert not_loaded["linked"] == "plugin.toml cannot be read: Too many levels of symbolic links"
+    assert not_loaded["link"] == "a plug-in is a folder, and no link to one"
     assert SECRET not in done.stderr
     assert "\x1b" not in done.stdout + done.stderr

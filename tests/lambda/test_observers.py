@@ -3,7 +3,9 @@
 import asyncio
 import gc
 import logging
+import os
 import threading
+from collections import deque
 from concurrent.futures import CancelledError
 
 import pytest
@@ -11,6 +13,7 @@ from conftest import living, until
 
 import coldframe
 from coldframe import _observers
+from coldframe._pytest.functions import _TestedFunction
 
 ECHO = "def handler(event, context):\n    return event"
 SLOW = "import time\ndef handler(event, context):\n    time.sleep(event)\n    return event"
@@ -180,6 +183,18 @@ def test_an_observer_that_raises_changes_nothing(make, caplog):
     assert "at the end" in told[-1].exc_text
 
 
+def test_a_fork_leaves_what_is_in_flight_to_its_parent(make, seen):
+    stream = make(PIECES).stream(2)
+    next(stream)
+    child = os.fork()
+    if not child:
+        stream.close()
+        os._exit(len(seen.ended))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert list(stream) == [b"1"]
+    assert seen.shown() == ["ok"]
+
+
 def test_uninstrument_ends_it_and_what_is_in_flight_is_told_of(make):
     seen, fn = Recorder(), make(PIECES)
     instrumentation = _observers.Instrumentation(seen, list)
@@ -220,3 +235,12 @@ def test_keyboard_interrupt_reaches_caller_and_observer(make, seen, monkeypatch)
     assert seen.shown() == ["KeyboardInterrupt"]
     assert isinstance(CancelledError(), Exception)
     assert living(fn.host, 0) == []
+
+
+def test_the_pytest_plugin_remembers_a_failure_once(make, seen):
+    plain, remembered = make("def handler(event, context):\n    raise ValueError('no')"), deque()
+    with _TestedFunction(remembered, plain.handler, plain.code, host=plain.host) as fn:
+        with pytest.raises(coldframe.HandlerError):
+            fn(1)
+        assert fn.invoke(2).ok is False
+    assert [invocation for _, invocation in remembered] == seen.ended

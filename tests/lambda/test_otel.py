@@ -93,6 +93,8 @@ def test_a_failure_has_the_handlers_own_error(make, seen):
     assert span.attributes["error.type"] == "KeyError"
     (event,) = span.events
     assert (event.name, event.attributes["exception.type"]) == ("exception", "KeyError")
+    assert event.attributes["exception.message"].startswith("'xxx")
+    assert span.status.description.startswith("KeyError: 'xxx")
     assert "app.py" in event.attributes["exception.stacktrace"]
     assert 500 < len(event.attributes["exception.message"]) <= 1000, (
         "no more of what a handler may make as long as it likes"

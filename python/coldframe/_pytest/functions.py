@@ -67,13 +67,17 @@ class _TestedFunction(Function):
         try:
             return super().__call__(event, timeout_s=timeout_s, client_context=client_context)
         except InvocationError as error:
-            if error.invocation is not None:
-                self._remembered.append((self.name, error.invocation))
+            self._remember(error.invocation)
             raise
 
     def _call(self, *arguments: Any, **options: Any) -> Invocation:  # noqa: ANN401 - passed on as they come
-        """Run one invocation, for every form but a plain call."""
+        """Run one invocation, for every form but a plain call that nobody observes."""
         invocation = super()._call(*arguments, **options)
         if invocation.error is not None:
-            self._remembered.append((self.name, invocation))
+            self._remember(invocation)
         return invocation
+
+    def _remember(self, invocation: Invocation | None) -> None:
+        """Remember a failed invocation, once."""
+        if invocation is not None and all(invocation is not each for _, each in tuple(self._remembered)):
+            self._remembered.append((self.name, invocation))

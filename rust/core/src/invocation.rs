@@ -350,3 +350,53 @@ impl Core {
         result
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "00000000-0000-0000-0000-000000000000";
+    const TRACE: &str = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1";
+
+    fn call<'a>(trace_id: &'a str, client_context: &'a [u8], ticket: &'a Ticket) -> Call<'a> {
+        Call {
+            event: b"{}",
+            client_context,
+            trace_id,
+            timeout: None,
+            ticket,
+            wait: false,
+            reported: true,
+            streamed: false,
+            interrupted: &|| false,
+        }
+    }
+
+    #[test]
+    fn what_goes_first_says_how_long_the_rest_is() {
+        let (ticket, longest) = (Ticket::default(), "x".repeat(MAX_TRACE_ID));
+        let context = vec![b' '; MAX_PAYLOAD];
+        for (trace_id, client_context) in [("", &b""[..]), (TRACE, b""), ("", b"{}"), (&longest, &context)] {
+            let call = call(trace_id, client_context, &ticket);
+            call.check().expect("both are of a length that can be said");
+            let head = call.head(ID, 7);
+            assert_eq!((&head[..36], &head[36..44]), (ID.as_bytes(), &7_u64.to_le_bytes()[..]));
+            let beside = u32::from_le_bytes(*head[44..].first_chunk().expect("four bytes"));
+            assert_eq!((beside >> 24, beside & 0xff_ffff), (trace_id.len() as u32, client_context.len() as u32));
+            assert_eq!(&head[48..], trace_id.as_bytes());
+            let event = Event { token: 1, timeout: Duration::ZERO, parts: [&head, client_context, b"{}"] };
+            let (request, trace, _) = event.head();
+            assert_eq!((request.as_str(), trace.as_str()), (ID, trace_id));
+        }
+    }
+
+    #[test]
+    fn what_would_break_a_header_or_a_length_is_refused() {
+        let (ticket, long) = (Ticket::default(), "x".repeat(MAX_TRACE_ID + 1));
+        for trace_id in [&long, "a b", "a\nb", "a\0b", "\u{e9}"] {
+            assert!(matches!(call(trace_id, b"", &ticket).check(), Err(Error::Configuration(_))), "{trace_id:?}");
+        }
+        let context = vec![b' '; MAX_PAYLOAD + 1];
+        assert!(matches!(call("", &context, &ticket).check(), Err(Error::Payload(_))));
+    }
+}

@@ -60,7 +60,7 @@ pub struct Event<'a> {
 
 impl Event<'_> {
     /// Its request id, its trace id, and when its time is up: what its first part says.
-    pub(super) fn head(&self) -> (String, String, SystemTime) {
+    pub(crate) fn head(&self) -> (String, String, SystemTime) {
         const ID: usize = 36;
         const FIXED: usize = ID + 8 + 4;
         let (id, rest) = self.parts[0].split_at(ID.min(self.parts[0].len()));
