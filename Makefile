@@ -72,6 +72,7 @@ target/runtimes/.%: $$(shell find examples/runtimes/$$(subst -,/,$$*) -type f)
 check: $(VENV)/built
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked --quiet -p coldframe -p coldframe-core -p coldframe-sys
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
