@@ -150,7 +150,7 @@ class Host:
 
         Raises:
             ConfigurationError: The function belongs to another host, or `n` is no number of environments.
-            InitError: The function could not be initialised; `InvocationTimeout`, `OutOfMemoryError` or `EnvironmentExit`
+            InitError: The function could not be initialised; or InvocationTimeout, OutOfMemoryError or EnvironmentExit
                 where that took too long, took too much memory, or ended the process.
             ThrottledError: There is no room for so many.
         """
