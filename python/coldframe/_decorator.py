@@ -82,7 +82,7 @@ class DecoratedFunction(Function):
         return invocation
 
     def _explain(self, error: InitError) -> None:
-        """Say what to do when a script failed in its environment: mostly it has called its own, plain function there."""
+        """Say what to do when a script failed in its environment: mostly it called its own, plain function."""
         ran = self._is_script and any("in <module>" in frame for frame in error.stack_trace)
         if ran and _ABOUT_SCRIPTS not in error.__notes__:
             error.add_note(_ABOUT_SCRIPTS)
