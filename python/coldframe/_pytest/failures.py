@@ -56,7 +56,7 @@ def describe(invocation: Invocation, verdict: str | None = None, lines: Sequence
 
     `verdict` and the `lines` of its output are those of the invocation, unless they are given.
     """
-    lines = output(invocation) if lines is None else lines
+    lines = output(invocation.log) if lines is None else lines
     parts = [verdict or ("ok" if invocation.error is None else harmless(str(invocation.error)[:_MOST_TEXT]))]
     last = harmless(invocation.log[-_LONGEST_REPORT:].rstrip()).splitlines()
     parts += [line.rstrip() for line in last[-1:] if line.startswith("REPORT ")]
@@ -67,9 +67,9 @@ def describe(invocation: Invocation, verdict: str | None = None, lines: Sequence
     return "\n".join(parts)
 
 
-def output(invocation: Invocation) -> list[str]:
+def output(log: str) -> list[str]:
     """Return what a function wrote, line by line, without the lines of the platform and its runtime."""
-    text = invocation.log.replace("\r\n", "\n").replace("\r", "\n")  # which stands for a new line in Lambda's logs
+    text = log.replace("\r\n", "\n").replace("\r", "\n")  # which stands for a new line in Lambda's logs
     lines = harmless(text).split("\n")
     return [line for line in lines if not (line.startswith(_PLATFORM) or _ABOUT_UPDATES.match(line))]
 
