@@ -93,10 +93,14 @@ def check_handler(handler: str, runtime: object) -> str:
             raise ConfigurationError(f"handler {shown(handler)} holds a NUL or half of a surrogate pair; remove it")
         return handler
     module, dot, function = handler.rpartition(".")
-    if not dot or not module.strip("./") or not function or any(map(str.isspace, handler)) or "\0" in handler:
+    odd = ":" in function or any(map(str.isspace, handler)) or "\0" in handler
+    if not dot or not module.strip("./") or not function or odd:
+        meant = (
+            handler.replace(".py:", ":").replace(":", ".") if re.fullmatch(r"[\w./-]+:\w+", handler) else "app.handler"
+        )
         raise ConfigurationError(
             f"handler {shown(handler)} is not in Lambda's notation, module.function: "
-            "write the module, a dot and the function's name, like 'app.handler'"
+            f"write the module, a dot and the function's name, like {shown(meant)}"
         )
     return handler
 

@@ -1,9 +1,13 @@
 """What comes out of an environment is hostile: whatever it is, it becomes a sound report, or is refused."""
 
 import copy
+import io
 import json
+import warnings
+from pathlib import Path
 
 import pytest
+from _pytest._io import TerminalWriter
 
 from coldframe._pytest.project import Project
 from coldframe._pytest.reports import MalformedError, Reader
@@ -35,6 +39,7 @@ JUNK = [
     True,
     -1,
     1 << 70,
+    10**400,
     float("nan"),
     float("inf"),
     1.5,
@@ -113,13 +118,21 @@ def test_what_is_sound_comes_through_as_it_was_and_whole(told):
 
     # Warnings are of classes that Python has.
     (one, _), (other, when) = reader.warnings(
-        [["runtest", "DeprecationWarning", "old", "x.py", 1], ["runtest", "exec", "new\x1b[2J", "/mnt/y.py", 2]]
+        [
+            ["runtest", "DeprecationWarning", "old", "x.py", 1, "old()"],
+            ["runtest", "exec", "new\x1b[2J", "/etc/passwd", 1, ""],
+        ]
     )
     assert (one.category, str(one.message)) == (DeprecationWarning, "old")
     assert (other.category, str(other.message), when) == (UserWarning, "exec: new\\x1b[2J", "runtest")
+    assert "old()" in warnings.formatwarning(one.message, one.category, one.filename, one.lineno, one.line)
     for junk in JUNK[:8]:
         with pytest.raises(MalformedError):
             reader.warnings([junk])
+
+    # No file of this host is read for one.
+    assert "root" in Path("/etc/passwd").read_text()
+    assert "root" not in warnings.formatwarning(other.message, other.category, other.filename, 1, other.line)
 
 
 def test_junk_anywhere_is_refused_or_harmless(told):
@@ -137,6 +150,7 @@ def test_junk_anywhere_is_refused_or_harmless(told):
                 continue
             for report in reports:
                 # It can be shown, and pytest-xdist can send it.
+                report.toterminal(TerminalWriter(io.StringIO()))
                 text = report.longreprtext + str(report.sections) + str(getattr(report, "context", ""))
                 assert not set(text) & set("\x07\0\ud800")
                 assert "\x1b[2J" not in text

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 _MOST_TEXT = 512 << 10
 _MOST_ITEMS = 20_000
 _MOST_WARNINGS = 50
+_LONGEST_LINE = 500
 _LONGEST_S = 1e6
+_LATEST_S = 1e11
+"""When a phase begins or ends at the latest, in the year 5138: dates can be made of it."""
 _STYLES = ("long", "short", "line", "no", "native", "value", "auto")
 _WHEN = ("config", "collect", "runtest")
 
@@ -136,13 +139,18 @@ class Reader:
         told = _dict(said, "the failure")
         chain = told.get("chain")
         links = [self._link(each) for each in _list(chain, "the chain")] if chain else None
-        sections = [_items(each, 3, "a section of a failure") for each in _list(told.get("sections"), "the sections")]
+        sections = [self._section(each) for each in _list(told.get("sections"), "the sections")]
         return {
             "reprcrash": self._crash(told.get("reprcrash")),
             "reprtraceback": self._traceback(told.get("reprtraceback")),
-            "sections": [tuple(_text(part, "a section") for part in section) for section in sections],
+            "sections": sections,
             "chain": links,
         }
+
+    def _section(self, said: object) -> tuple[str, str, str]:
+        """Return what stands below a failure: its title, itself, and what the line of the title is filled with."""
+        title, content, rule = (_text(each, "a section") for each in _items(said, 3, "a section of a failure"))
+        return title, content, rule[:1] or "-"  # pytest divides by its length
 
     def _location(self, said: object) -> tuple[str, int, str]:
         """Return where something was skipped, and why."""
@@ -220,12 +228,14 @@ class Reader:
 
     def _warning(self, said: object) -> tuple[WarningMessage, str]:
         """Return one warning, and when it came."""
-        when, name, text, path, line = _items(said, 5, "a warning")
+        when, name, text, path, line, source = _items(said, 6, "a warning")
         category = getattr(builtins, _text(name, "a warning"), None)
         message = _text(text, "a warning")
         if not (isinstance(category, type) and issubclass(category, Warning)):
             category, message = UserWarning, f"{name}: {message}"
-        told = WarningMessage(category(message), category, self._path(path), _line(line))
+        # With the line of the source, which Python would else read out of any file of the host that the path names.
+        shown = _text(source, "a line")[:_LONGEST_LINE]
+        told = WarningMessage(category(message), category, self._path(path), _line(line), line=shown)
         return told, _choice(when, _WHEN, "a warning")
 
 
@@ -286,7 +296,8 @@ def _choice(said: object, choices: tuple[str, ...], what: str) -> str:
 
 def _number(said: object, what: str) -> float:
     """Return seconds."""
-    if isinstance(said, bool) or not isinstance(said, int | float) or not math.isfinite(said) or said < 0:
+    # Compared before anything else: a whole number may be too large for a float, which raises.
+    if isinstance(said, bool) or not isinstance(said, int | float) or not 0 <= said <= _LATEST_S:
         _refuse(what, "as no number of seconds")
     if what == "duration" and said > _LONGEST_S:
         _refuse(what, "as an age")

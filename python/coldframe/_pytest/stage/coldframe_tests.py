@@ -10,6 +10,7 @@ import faulthandler
 import gc
 import importlib
 import json
+import linecache
 import logging
 import math
 import os
@@ -84,7 +85,8 @@ class Reporter:
         """Keep a warning."""
         if len(self.warnings) < MOST_WARNINGS:
             told = warning_message
-            self.warnings.append([when, told.category.__name__, str(told.message), told.filename, told.lineno])
+            line = told.line or linecache.getline(told.filename, told.lineno)
+            self.warnings.append([when, told.category.__name__, str(told.message), told.filename, told.lineno, line])
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self) -> Generator[None, object, object]:
