@@ -166,7 +166,12 @@ def _read(body: bytes | None) -> tuple[str, str, list[str]]:
     error_message = payload.get("errorMessage")
     stack_trace = payload.get("stackTrace")
     return (
-        error_type if isinstance(error_type, str) and error_type else "Runtime.Unknown",
-        error_message if isinstance(error_message, str) else json.dumps(error_message) if error_message else "",
-        [frame for frame in stack_trace if isinstance(frame, str)] if isinstance(stack_trace, list) else [],
+        _whole(error_type) if isinstance(error_type, str) and error_type else "Runtime.Unknown",
+        _whole(error_message) if isinstance(error_message, str) else json.dumps(error_message) if error_message else "",
+        [_whole(frame) for frame in stack_trace if isinstance(frame, str)] if isinstance(stack_trace, list) else [],
     )
+
+
+def _whole(text: str) -> str:
+    """Return `text` as it can be written anywhere: half a character, which JSON can have, raises in whoever shows it."""
+    return text.encode("utf-8", "replace").decode()

@@ -98,6 +98,14 @@ def test_what_no_file_should_be_stays_inside(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{n:02}" for n in range(20)]
 
 
+def test_what_no_text_can_be_written_from_is_still_answered(tmp_path: Path) -> None:
+    half = "import sys\nsys.modules['coldframe_runtime.marshalling']._fast = lambda _: "
+    half += repr('{"value": "\\ud800", "error": "\\ud800", "left": {"\\ud800": "\\ud800"}}')
+    told = answers(tmp_path, half, "1 + 1")
+    assert (told[0]["value"], told[0]["error"], told[1]["value"]) == ("?", "?", "2")
+    assert told[0]["not kept"] == ["'\\ud800': ?"]
+
+
 def test_forged_names_and_contents_are_refused_one_by_one(tmp_path: Path) -> None:
     forged = dict.fromkeys(NAMES, "ZXZpbA==") | {"bad.txt": "no base64", "odd.txt": 3, "good.txt": "Z29vZA=="}
     large = "import runner\nrunner.collect = lambda *_: ({str(n): 'A' * 1_200_000 for n in range(5)}, {})"

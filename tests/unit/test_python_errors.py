@@ -73,6 +73,13 @@ def test_a_failure_shows_the_frames_of_the_handler():
     assert 'raise ValueError("boom")' in "".join(traceback.format_exception(error))
 
 
+def test_what_a_handler_says_can_be_written_anywhere():
+    half = "\ud800"
+    error = errors.InvocationError.from_outcome("handler", body(half, half, stackTrace=[half]))
+    assert (error.error_type, error.error_message, error.stack_trace) == ("?", "?", ("?",))
+    assert str(error).encode()
+
+
 def test_the_core_raises_with_the_message_alone():
     error = errors.PayloadError("the event has 7 MB")
     assert (error.error_type, error.error_message) == ("PayloadError", "the event has 7 MB")

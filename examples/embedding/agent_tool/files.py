@@ -50,7 +50,8 @@ def unpack(returned: object, left: object, given: Mapping[str, bytes]) -> tuple[
 
 
 def line(name: str, why: object) -> str:
-    return f"{name!r:.120}: {why if isinstance(why, str) else 'no reason given':.80}"
+    shown = f"{name!r:.120}: {why if isinstance(why, str) else 'no reason given':.80}"
+    return shown.encode("utf-8", "replace").decode()
 
 
 def decode(text: object) -> bytes | None:

@@ -75,10 +75,7 @@ class PythonTool:
             return Result(stdout, error=self._explain(invocation.error))
         answer = invocation.payload if isinstance(invocation.payload, dict) else {}
         taken, refused = unpack(answer.get("files"), answer.get("left"), files)
-        value, error = answer.get("value"), answer.get("error")
-        return Result(
-            stdout, None if value is None else str(value), None if error is None else str(error), taken, refused
-        )
+        return Result(stdout, text(answer.get("value")), text(answer.get("error")), taken, refused)
 
     def close(self) -> None:
         self._function.close()
@@ -107,6 +104,11 @@ def printed(invocation: coldframe.Invocation) -> str:
     """Return what the code wrote: what stands between Lambda's first START line and its last END line."""
     _, _, text = invocation.log.partition(f"START RequestId: {invocation.request_id} Version: $LATEST\n")
     return text.rpartition(f"END RequestId: {invocation.request_id}\n")[0]
+
+
+def text(said: object) -> str | None:
+    """Return what the code has said, whatever it is, as a text that can be written: JSON may have half characters."""
+    return None if said is None else str(said).encode("utf-8", "replace").decode()
 
 
 def clip(text: str | None) -> str | None:
