@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
@@ -191,6 +192,15 @@ def check_whole(name: str, value: int, least: int) -> None:
     """Refuse a `value` that is not a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigurationError(f"{name}={shown(value)}: it must be a whole number from {least} up")
+
+
+def check_numbers(**values: int) -> None:
+    """Refuse what is no whole number; which ones may be, the core knows."""
+    for name, value in values.items():
+        try:
+            operator.index(value)
+        except TypeError:
+            raise ConfigurationError(f"{name}={shown(value)}: it must be a whole number") from None
 
 
 def check_span(name: str, value: float, unit: str) -> None:

@@ -173,5 +173,5 @@ def _read(body: bytes | None) -> tuple[str, str, list[str]]:
 
 
 def _whole(text: str) -> str:
-    """Return `text` as it can be written anywhere: half a character, which JSON can have, raises in whoever shows it."""
+    """Return `text` as it can be written anywhere: half a character, which JSON can have, raises where it is shown."""
     return text.encode("utf-8", "replace").decode()
