@@ -20,8 +20,11 @@ test: test-rust test-python
 test-rust:
 	cargo test --workspace --exclude coldframe-py --locked --quiet
 
+# What looks at the machine as a whole, or measures time, is run by itself; the rest, which mostly waits, two by two.
+ALONE := crash escape kernel
 test-python: $(VENV)/built $(CAPI)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ALONE:%=--ignore=tests/%)
+	$(BIN)/python -m pytest $(ALONE:%=tests/%)
 
 # The C interface, laid out as it is installed: include/coldframe.h, lib/libcoldframe.so and lib/pkgconfig/coldframe.pc.
 # `make install-capi PREFIX=/usr/local` puts it there.
@@ -72,6 +75,7 @@ target/runtimes/.%: $$(shell find examples/runtimes/$$(subst -,/,$$*) -type f)
 check: $(VENV)/built
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked --quiet -p coldframe -p coldframe-core -p coldframe-sys
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -308,7 +308,7 @@ class Host:
     ) -> Function:
         """Check the description, read the code and the layers, and make a function."""
     def prewarm(self, function: Function, n: int) -> None:
-        """Make `n` initialised environments of `function`."""
+        """Make `n` initialised environments of `function`; raises the `InvocationError` of one that cannot be."""
     def environments(self) -> list[EnvironmentInfo]:
         """Return the environments that belong to a function."""
     @property

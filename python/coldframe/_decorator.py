@@ -15,16 +15,21 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from coldframe._function import Function
 from coldframe._options import check_name
-from coldframe.errors import ConfigurationError
+from coldframe.errors import ConfigurationError, InitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
+    from coldframe._invocation import Invocation
     from coldframe._options import FunctionOptions
 
     Handler = Callable[[Any, Any], Any]
 
 
+_ABOUT_SCRIPTS = (
+    "A script is imported again in the environment, where its functions are plain ones: what it does, and not only "
+    'defines, belongs below `if __name__ == "__main__":`'
+)
 _NOT_JSON = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 
@@ -38,6 +43,7 @@ class DecoratedFunction(Function):
         module, file = _locate(wrapped)
         in_package = "." in module or file.stem == "__init__"
         self._folder = file.parents[module.count(".") + (file.stem == "__init__")]
+        self._is_script = wrapped.__module__ == "__main__"
         options.setdefault("name", check_name(None, wrapped.__name__))
         code = self._folder / module.partition(".")[0] if in_package else file
         super().__init__(f"{module}.{wrapped.__name__}", code, **options)
@@ -53,6 +59,33 @@ class DecoratedFunction(Function):
             package = os.path.join(staged, os.path.basename(self.code))
             shutil.copytree(self.code, package, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
             yield staged, str(self._folder)
+
+    def __call__(
+        self,
+        event: Any = None,  # noqa: ANN401 - any JSON
+        *,
+        timeout_s: float | None = None,
+        client_context: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - whatever JSON the handler returned
+        """Do as `Function` does."""
+        try:
+            return super().__call__(event, timeout_s=timeout_s, client_context=client_context)
+        except InitError as error:
+            self._explain(error)
+            raise
+
+    def _call(self, *arguments: Any, **options: Any) -> Invocation:  # noqa: ANN401 - passed on as they come
+        """Run one invocation, for every form but a plain call that nobody observes."""
+        invocation = super()._call(*arguments, **options)
+        if isinstance(invocation.error, InitError):
+            self._explain(invocation.error)
+        return invocation
+
+    def _explain(self, error: InitError) -> None:
+        """Say what to do when a script failed in its environment: mostly it called its own, plain function."""
+        ran = self._is_script and any("in <module>" in frame for frame in error.stack_trace)
+        if ran and _ABOUT_SCRIPTS not in error.__notes__:
+            error.add_note(_ABOUT_SCRIPTS)
 
 
 @overload

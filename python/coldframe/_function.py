@@ -27,6 +27,7 @@ from coldframe._options import (
     check_layers,
     check_mounts,
     check_name,
+    check_numbers,
     check_path,
     check_snapstart,
     check_timeout,
@@ -132,6 +133,7 @@ class Function:
         check_choice("architecture", architecture, ("x86_64", "arm64", None))
         check_choice("packages", packages, ("inherit", "none"))
         check_choice("isolation", isolation, ("strict", "available"))
+        check_numbers(memory_mb=memory_mb, tmp_mb=tmp_mb, max_processes=max_processes, log_kb=log_kb)
         if not isinstance(hardening, Hardening):
             raise ConfigurationError(f"hardening must be a coldframe.Hardening, not {shown(hardening)}")
         self.handler: str = check_handler(handler, runtime)

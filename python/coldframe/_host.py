@@ -150,6 +150,8 @@ class Host:
 
         Raises:
             ConfigurationError: The function belongs to another host, or `n` is no number of environments.
+            InitError: The function could not be initialised; or InvocationTimeout, OutOfMemoryError or EnvironmentExit
+                where that took too long, took too much memory, or ended the process.
             ThrottledError: There is no room for so many.
         """
         check_whole("n", n, 0)

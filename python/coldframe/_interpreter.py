@@ -65,7 +65,8 @@ def _embedding() -> dict[str, Any]:
 def _other(path: str) -> dict[str, Any]:
     """Return what the interpreter at `path` says of itself."""
     if os.sep not in path:
-        raise ConfigurationError(f'runtime={path!r}: use "python" or the path of a CPython, such as /usr/bin/python3')
+        known = '"python", the path of a CPython such as /usr/bin/python3, or "provided"'
+        raise ConfigurationError(f"runtime={path!r}: use {known}")
     path = os.path.abspath(path)
     try:
         changed = os.stat(path).st_mtime_ns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
@@ -93,10 +94,14 @@ def check_handler(handler: str, runtime: object) -> str:
             raise ConfigurationError(f"handler {shown(handler)} holds a NUL or half of a surrogate pair; remove it")
         return handler
     module, dot, function = handler.rpartition(".")
-    if not dot or not module.strip("./") or not function or any(map(str.isspace, handler)) or "\0" in handler:
+    odd = ":" in function or any(map(str.isspace, handler)) or "\0" in handler
+    if not dot or not module.strip("./") or not function or odd:
+        meant = (
+            handler.replace(".py:", ":").replace(":", ".") if re.fullmatch(r"[\w./-]+:\w+", handler) else "app.handler"
+        )
         raise ConfigurationError(
             f"handler {shown(handler)} is not in Lambda's notation, module.function: "
-            "write the module, a dot and the function's name, like 'app.handler'"
+            f"write the module, a dot and the function's name, like {shown(meant)}"
         )
     return handler
 
@@ -187,6 +192,15 @@ def check_whole(name: str, value: int, least: int) -> None:
     """Refuse a `value` that is not a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigurationError(f"{name}={shown(value)}: it must be a whole number from {least} up")
+
+
+def check_numbers(**values: int) -> None:
+    """Refuse what is no whole number; which ones may be, the core knows."""
+    for name, value in values.items():
+        try:
+            operator.index(value)
+        except TypeError:
+            raise ConfigurationError(f"{name}={shown(value)}: it must be a whole number") from None
 
 
 def check_span(name: str, value: float, unit: str) -> None:

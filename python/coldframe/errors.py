@@ -18,6 +18,7 @@ The native module raises these classes too, with the message alone.
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ class InvocationError(ColdframeError):
         error_type, error_message, stack_trace = _read(body)
         cls = _BY_TYPE.get(error_type) or _BY_KIND.get(kind, EnvironmentExit)
         advice = _ADVICE.get(error_type)
+        if error_type == "Runtime.ImportModuleError" and _NO_MODULE.fullmatch(error_message):
+            advice = "check the handler's name: it begins with a module of the code, as app.handler does for app.py"
         message = f"{error_type}: {error_message}" if error_message else error_type
         return cls(
             f"{message}; {advice}" if advice else message,
@@ -137,6 +140,7 @@ _BY_TYPE: dict[str, type[InvocationError]] = {
     "Function.ResponseSizeTooLarge": PayloadError,
 }
 
+_NO_MODULE = re.compile(r"Unable to import module '([^'./]{1,255})(?:[./][^']{0,255})?': No module named '\1'")
 _ADVICE = {
     "Runtime.ImportModuleError": "add what is missing to the code, python/ of a layer, or the installed packages",
     "Runtime.HandlerNotFound": "check the last part of the handler's name",
@@ -169,5 +173,5 @@ def _read(body: bytes | None) -> tuple[str, str, list[str]]:
 
 
 def _whole(text: str) -> str:
-    """Return `text` as it can be written anywhere: half a character, which JSON can have, raises in who shows it."""
+    """Return `text` as it can be written anywhere: half a character, which JSON can have, raises where it is shown."""
     return text.encode("utf-8", "replace").decode()

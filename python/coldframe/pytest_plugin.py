@@ -1,8 +1,7 @@
-"""The pytest plugin: fixtures that make functions, and a marker that runs the test itself in an environment.
+"""The pytest plugin: fixtures that make functions, and a marker that runs the test itself in an environment."""
 
-pytest imports this in every run. Options, settings, the marker and the fixtures are declared here; what they do is in
-`coldframe._pytest`, which nothing loads before a test asks for it.
-"""
+# pytest imports this in every run. Options, settings, the marker and the fixtures are declared here; what they do is in
+# `coldframe._pytest`, which nothing loads before a test asks for it.
 
 from __future__ import annotations
 

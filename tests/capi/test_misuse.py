@@ -23,7 +23,6 @@ from native import (
 )
 
 ECHO = "def handler(event, context):\n    return event\n"
-SLEEP = "import time\ndef handler(event, context):\n    time.sleep(event)\n    return event\n"
 
 
 @pytest.fixture(scope="module")

@@ -1,37 +1,57 @@
-"""The example ``embedding/c``: a C program that grades other people's programs."""
+"""The examples ``embedding/c``: programs in C, the largest of which grades other people's programs."""
 
 import os
 import re
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 TOP = Path(__file__).resolve().parents[2]
-EXAMPLE = TOP / "examples/embedding/c"
+EXAMPLES = TOP / "examples/embedding/c"
 INSTALLED = TOP / "target/capi"
 SUBMISSIONS = TOP / "examples/grader/submissions"
 
 
 @pytest.fixture(scope="module")
-def grade(tmp_path_factory):
-    """Return a function that runs the program, and returns its exit status and its lines."""
+def run(tmp_path_factory):
+    """Return a function that runs a program, and returns its exit status, its lines and its errors."""
     if not INSTALLED.is_dir() or not shutil.which("cc"):
         fail = pytest.fail if os.environ.get("COLDFRAME_REQUIRE") else pytest.skip
-        fail("this takes `make capi` and a C compiler", pytrace=False)
+        fail("this takes `make capi` and a C compiler")
     folder = tmp_path_factory.mktemp("c")
-    for name in ("grade.c", "Makefile"):
-        shutil.copy(EXAMPLE / name, folder)
+    for path in [*EXAMPLES.glob("*.c"), EXAMPLES / "Makefile"]:
+        shutil.copy(path, folder)
     subprocess.run(["make", "-s", "-C", folder, f"PREFIX={INSTALLED}"], check=True)
 
-    def grade(*arguments, events=()):
+    def run(name, *arguments, events=()):
         text = "".join(f"{event}\n" for event in events)
-        command = [folder / "grade", *arguments]
-        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=50, check=False)
+        command = [folder / name, *arguments]
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=50, check=False, cwd=TOP)
         return done.returncode, done.stdout.splitlines(), done.stderr
 
-    return grade
+    return run
+
+
+@pytest.fixture
+def grade(run):
+    """Return a function that runs the largest of them."""
+    return partial(run, "grade")
+
+
+def test_the_smallest_program(run):
+    status, (line,), stderr = run("hello")
+    assert (status, line.partition(" in ")[0], stderr) == (0, '{"message": "Hello, Ada!"}', "")
+
+
+def test_handlers_that_know_no_bounds(run):
+    status, (late, missing), stderr = run("verdicts")
+    assert (status, stderr) == (0, "")
+    assert re.fullmatch(r"too slow: [5-9]\d\d ms", late)
+    assert missing == "Runtime.HandlerNotFound: Handler 'nobody' missing on module 'app'"
+    assert run("verdicts", "/nowhere")[0] == 1
 
 
 def test_every_event_gets_its_verdict_in_order(grade):
@@ -89,19 +109,3 @@ def test_pkg_config_finds_the_library():
             check=True,
         )
         assert done.stdout.split() == [f"-I{INSTALLED}/include", f"-L{INSTALLED}/lib", "-lcoldframe"]
-
-
-def test_the_programs_of_the_document_work(tmp_path):
-    text = (TOP / "docs/how-to/c.md").read_text()
-    blocks = re.findall(r"^```c\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", f"-I{INSTALLED / 'include'}"]
-    (whole,) = [block for block in blocks if "int main" in block]
-    (tmp_path / "hello.c").write_text(whole)
-    library = [f"-L{INSTALLED / 'lib'}", f"-Wl,-rpath,{INSTALLED / 'lib'}", "-lcoldframe"]
-    subprocess.run(["cc", *flags, "hello.c", "-o", "hello", *library], cwd=tmp_path, check=True)
-    done = subprocess.run([tmp_path / "hello"], cwd=TOP, capture_output=True, text=True, timeout=50, check=True)
-    assert done.stdout.startswith('{"message": "Hello, Ada!"} in ')
-    # The others are pieces of programs.
-    pieces = "".join(block for block in blocks if block != whole)
-    (tmp_path / "pieces.c").write_text(f"#include <coldframe.h>\n#include <stdio.h>\n{pieces}")
-    subprocess.run(["cc", *flags, "-Wno-unused-function", "-c", "pieces.c"], cwd=tmp_path, check=True)

@@ -26,13 +26,3 @@ def test_the_program_says_what_it_should():
         '{"message": "Hello, Zoë!"}',
     }
     assert lines[6:] == ["the invocation was cancelled and its environment destroyed"]
-
-
-def test_the_document_shows_pieces_of_it():
-    program = (TOP / "rust/coldframe/examples/hello.rs").read_text()
-    lines = [line.strip() for line in program.splitlines()]
-    blocks = re.findall(r"^```rust\n(.*?)^```$", (TOP / "docs/how-to/rust.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) > 3
-    for block in blocks:
-        piece = [line.strip() for line in block.splitlines()]
-        assert any(lines[start : start + len(piece)] == piece for start in range(len(lines))), block

@@ -147,3 +147,21 @@ def test_what_is_made_ahead_is_tried_once(make):
     fn = make("print('importing')\nraise ValueError('broken')\n")
     with pytest.raises(coldframe.ConfigurationError, match="ValueError"):
         fn.host.prewarm(fn, 1)
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "error_type"),
+    [
+        ("raise ValueError('not today')", coldframe.InitError, "ValueError"),
+        ("import nothing_of_that_name", coldframe.InitError, "Runtime.ImportModuleError"),
+        ("import os; os._exit(3)", coldframe.EnvironmentExit, "Runtime.ExitError"),
+        ("held = bytearray(200 << 20)", coldframe.OutOfMemoryError, "Runtime.OutOfMemory"),
+    ],
+)
+def test_prewarming_what_cannot_be_initialised_says_why(make, code, error, error_type):
+    fn = make(f"{code}\ndef handler(event, context): pass")
+    with pytest.raises(error) as raised:
+        fn.host.prewarm(fn, 1)
+    assert raised.value.error_type == error_type
+    assert raised.value.invocation is None
+    assert "{" not in str(raised.value)

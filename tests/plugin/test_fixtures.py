@@ -166,6 +166,36 @@ def test_a_failure_shows_verdict_report_and_log_of_the_invocation(project):
     assert sections == ["spin", "fail", "fail", "fail", "fail"]
 
 
+MISTAKES = """
+def test_no_such_file(coldframe_function):
+    coldframe_function("handlers.square", code="handler.py")
+
+def test_no_such_function(coldframe_function):
+    coldframe_function("handlers.sqare", code="handlers.py")({"n": 1})
+
+def test_no_such_option(coldframe_function):
+    coldframe_function("handlers.square", code="handlers.py", memory=64)
+"""
+
+
+def test_a_mistake_is_shown_where_it_was_made_without_the_inside_of_coldframe(project):
+    project.makepyfile(handlers=HANDLERS, test_mistakes=MISTAKES)
+    result = project.runpytest_subprocess()
+    result.assert_outcomes(failed=3)
+    result.stdout.fnmatch_lines(
+        [
+            '>*coldframe_function("handlers.square", code="handler.py")',
+            "E*ConfigurationError: there is no *handler.py*",
+            '>*coldframe_function("handlers.sqare", code="handlers.py")({"n": 1})',
+            "E*InitError: Runtime.HandlerNotFound: Handler 'sqare' missing on module 'handlers'; check *",
+            '>*coldframe_function("handlers.square", code="handlers.py", memory=64)',
+            "E*TypeError: *unexpected keyword argument 'memory'",
+        ]
+    )
+    for inside in ("def unwrap", "_function.py", "functions.py", "LAMBDA_WARNING"):
+        result.stdout.no_fnmatch_line(f"*{inside}*")
+
+
 WORKERS = """
 import os
 import coldframe

@@ -28,6 +28,36 @@ def test_a_marked_test_reports_as_if_it_had_run_in_place(project, reports):
     assert plainly(inside.stdout.str()) == plainly(here.stdout.str())
 
 
+STARTED = """
+import os
+
+def pytest_configure():
+    os.write(2, b"pytest is configured\\n")
+"""
+ONCE = """
+import os, warnings
+import pytest
+
+warnings.warn("an old module", DeprecationWarning)
+
+@pytest.mark.coldframe
+@pytest.mark.parametrize("n", [1, 2])
+def test_exits_when_it_is_two(n):
+    if n == 2:
+        os.write(2, b"about to exit\\n")
+        os._exit(3)
+"""
+
+
+def test_what_was_said_while_collecting_is_said_once(project):
+    project.makeconftest(STARTED)
+    project.makepyfile(test_once=ONCE)
+    result = project.runpytest_subprocess()
+    result.assert_outcomes(passed=1, failed=1, warnings=1)
+    text = result.stdout.str() + result.stderr.str()
+    assert (text.count("about to exit"), text.count("pytest is configured")) == (1, 1)
+
+
 DEATHS = """
 import os, time
 import pytest

@@ -49,6 +49,23 @@ def test_a_message_says_what_to_do_where_that_is_known():
     assert error.error_message == "killed"
 
 
+@pytest.mark.parametrize(
+    ("module", "missing", "advice"),
+    [
+        ("ap", "ap", "check the handler's name"),
+        ("src/app", "src", "check the handler's name"),
+        ("src.app", "src", "check the handler's name"),
+        ("app", "ap", "add what is missing"),
+        ("app", "application", "add what is missing"),
+    ],
+)
+def test_a_module_that_is_not_there_is_told_from_one_that_it_imports(module, missing, advice):
+    message = f"Unable to import module '{module}': No module named '{missing}'"
+    error = errors.InvocationError.from_outcome("init", body("Runtime.ImportModuleError", message))
+    assert advice in str(error)
+    assert error.error_message == message
+
+
 def test_a_failure_shows_the_frames_of_the_handler():
     frame = '  File "/var/task/app.py", line 2, in handler\n    raise ValueError("boom")\n'
     error = errors.InvocationError.from_outcome("handler", body(stackTrace=[frame]))

@@ -134,8 +134,8 @@ def test_other_programs_are_refused(tmp_path):
         script(tmp_path / "wrong", "#!/bin/sh\necho '{}'\n"): "does not answer as CPython",
         script(tmp_path / "list", "#!/bin/sh\necho '[]'\n"): "does not answer as CPython",
         script(tmp_path / "failing", "#!/bin/sh\nexit 3\n"): "exit status 3",
-        "python3.12": 'use "python" or the path',
-        "provided.al2": 'use "python" or the path',
+        "python3.12": 'use "python", the path',
+        "provided.al2": 'use "python", the path',
     }
     for runtime, why in wrong.items():
         with pytest.raises(ConfigurationError, match=why):

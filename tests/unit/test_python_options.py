@@ -24,6 +24,15 @@ def test_other_notations_are_refused(handler):
         _options.check_handler(handler, "python")
 
 
+@pytest.mark.parametrize(
+    ("handler", "meant"),
+    [("app:handler", "app.handler"), ("app.py:handler", "app.handler"), ("pkg/app.py:main", "pkg/app.main")],
+)
+def test_a_notation_of_other_tools_is_told_in_lambdas(handler, meant):
+    with pytest.raises(ConfigurationError, match=f"like '{meant}'$"):
+        _options.check_handler(handler, "python")
+
+
 @pytest.mark.parametrize("path", ["", "a\0b", b"bytes", None, 5])
 def test_a_path_is_text(path):
     with pytest.raises(ConfigurationError, match="code must be a path"):
@@ -127,7 +136,8 @@ def test_hardening_is_checked(wrong):
         ({"packages": "all"}, "packages='all'"),
         ({"packages": ["x"]}, "packages="),
         ({"hardening": {"proc": "pid"}}, "coldframe.Hardening"),
-        ({"memory_mb": "128"}, "memory_mb"),
+        ({"memory_mb": "128"}, "memory_mb=.128.: it must be a whole number"),
+        ({"tmp_mb": 1.5}, "tmp_mb=1.5: it must be a whole number"),
         ({"preload": "numpy"}, "preload"),
         ({"runtime": "python3.11"}, "runtime="),
     ],

@@ -151,6 +151,17 @@ def test_a_function_of_a_script(tmp_path):
     assert run("surface_script.py", cwd=tmp_path).startswith("{'doubled': 42,")
 
 
+@pytest.mark.parametrize("use", ["double({})", "double.invoke({}).unwrap()"])
+def test_a_script_that_does_not_ask_whether_it_is_the_main_one_is_told_so(tmp_path, use):
+    (tmp_path / "eager.py").write_text(
+        f"import coldframe\n\n@coldframe.function\ndef double(event, context): return 2\n\n{use}\n"
+    )
+    command = [sys.executable, "eager.py"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=50)
+    assert ended.returncode == 1
+    assert ended.stderr.count('belongs below `if __name__ == "__main__":`') == 1, ended.stderr
+
+
 def test_a_function_of_a_module_that_is_run(tmp_path):
     package = tmp_path / "surface_run"
     package.mkdir()

@@ -219,6 +219,17 @@ def test_a_log_does_nothing_to_a_terminal(app):
     assert "\x1b[3" not in err
 
 
+@pytest.mark.parametrize(
+    ("handler", "advice"),
+    [("app.rudd", "check the last part of the handler's name"), ("ap.rude", "as app.handler does for app.py")],
+)
+def test_a_slip_in_the_handlers_name_ends_with_what_to_do(app, handler, advice):
+    with Terminal("invoke", handler, "--code", app, columns=400) as terminal:
+        code, text = terminal.end()
+    assert code == 1
+    assert advice in text.splitlines()[-1]
+
+
 def test_what_takes_longer_than_a_second_says_so_and_ctrl_c_ends_it(app):
     with Terminal("invoke", "app.sleeps", "--code", app, "--timeout", "60") as terminal:
         terminal.read(r"running app\.sleeps, 1\.\d s")

@@ -104,8 +104,13 @@ def _summary(hosts: list[Host]) -> str:
     states = [f"{count} {state}" for state in STATES if (count := sum(each.state == state for each in environments))]
     memory = sum(host.memory_mb or 0 for host in hosts)
     programs = "1 program" if len(hosts) == 1 else f"{len(hosts)} programs"
-    many = "1 environment" if len(environments) == 1 else f"{len(environments)} environments"
+    many = _environments(len(environments))
     return f"coldframe: {programs}, {many}{': ' if states else ''}{', '.join(states)}, {memory:.0f} MB"
+
+
+def _environments(count: int) -> str:
+    """Return how many environments there are, in words."""
+    return "1 environment" if count == 1 else f"{count} environments"
 
 
 def _host(host: Host, style: Style) -> str:
@@ -117,7 +122,7 @@ def _host(host: Host, style: Style) -> str:
         f"up {span(_since(host, host.started))}",
         f"{_whole(host.in_flight)}/{_whole(host.max_concurrency)} in flight",
         f"{_whole(host.invocations)} invoked",
-        f"{len(host.environments)} environments",
+        _environments(len(host.environments)),
         f"{_whole(host.parked)} parked",
         f"{host.memory_mb or 0:.0f} MB",
     ]

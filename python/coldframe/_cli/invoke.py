@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stderr.flush()  # the log before the payload, where both go to one place
         print(for_terminals(to_json(invocation.payload), sys.stdout))
     elif sys.stderr.isatty():
-        said = f"the invocation failed: {invocation.error.error_type}: {invocation.error.error_message}"
+        said = f"the invocation failed: {invocation.error}"
         print(Style.of(sys.stderr).paint("red", "coldframe:"), for_terminals(said, sys.stderr), file=sys.stderr)
     else:
         print(to_json(lambda_error(invocation.error)), file=sys.stderr)

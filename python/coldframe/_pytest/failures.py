@@ -19,6 +19,8 @@ _MOST = 3
 """Of how many invocations a report tells: the last ones."""
 _PLATFORM = ("START ", "END ", "REPORT ", "INIT_START ", "INIT_REPORT ", "RESTORE_START ", "RESTORE_REPORT ")
 """How the lines of a log begin that no function has written."""
+_ABOUT_UPDATES = re.compile(r"\[WARNING\]\t[^\t]{0,40}\t\tLAMBDA_WARNING: Unhandled exception\. ")
+"""How a line of 800 letters begins that Lambda has before the error of an initialisation, about updates of Lambda."""
 _MOST_LINES = 30
 _MOST_TEXT = 8_192
 _LONGEST_REPORT = 4_096
@@ -55,7 +57,7 @@ def describe(invocation: Invocation, verdict: str | None = None, lines: Sequence
 
     `verdict` and the `lines` of its output are those of the invocation, unless they are given.
     """
-    lines = output(invocation) if lines is None else lines
+    lines = output(invocation.log) if lines is None else lines
     parts = [verdict or ("ok" if invocation.error is None else harmless(str(invocation.error)[:_MOST_TEXT]))]
     last = harmless(invocation.log[-_LONGEST_REPORT:].rstrip()).splitlines()
     parts += [line.rstrip() for line in last[-1:] if line.startswith("REPORT ")]
@@ -66,10 +68,11 @@ def describe(invocation: Invocation, verdict: str | None = None, lines: Sequence
     return uncoloured("\n".join(parts))
 
 
-def output(invocation: Invocation) -> list[str]:
-    """Return what a function wrote, line by line, without the lines of the platform."""
-    text = invocation.log.replace("\r\n", "\n").replace("\r", "\n")  # which stands for a new line in Lambda's logs
-    return [line for line in harmless(text).split("\n") if not line.startswith(_PLATFORM)]
+def output(log: str) -> list[str]:
+    """Return what a function wrote, line by line, without the lines of the platform and its runtime."""
+    text = log.replace("\r\n", "\n").replace("\r", "\n")  # which stands for a new line in Lambda's logs
+    lines = harmless(text).split("\n")
+    return [line for line in lines if not (line.startswith(_PLATFORM) or _ABOUT_UPDATES.match(line))]
 
 
 def harmless(text: str) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from coldframe import Function
+from coldframe import Function, _event, _function, _invocation
 from coldframe._pytest import failures
-from coldframe.errors import InvocationError
+from coldframe.errors import ColdframeError, InvocationError
 
 if TYPE_CHECKING:
     import os
@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 
     from coldframe import Host, Invocation
     from coldframe._options import FunctionOptions
+
+
+def _told(error: pytest.ExceptionInfo[BaseException]) -> bool:
+    """Return whether an error says all that there is to say, so that a traceback can do without our frames."""
+    return error.errisinstance(ColdframeError)
+
+
+__tracebackhide__ = True
+for _module in (_event, _function, _invocation):
+    vars(_module)["__tracebackhide__"] = _told
 
 
 class Factory:

@@ -120,8 +120,9 @@ class Runner:
                 )
             reports = reader.reports(answer.get("reports"))
             for warning, when in reader.warnings(answer.get("warnings")):
-                told = {"warning_message": warning, "when": when, "nodeid": item.nodeid, "location": None}
-                item.ihook.pytest_warning_recorded.call_historic(kwargs=told)
+                if when == "runtest":  # those of the configuration and of collecting have come up out here as well
+                    told = {"warning_message": warning, "when": when, "nodeid": item.nodeid, "location": None}
+                    item.ihook.pytest_warning_recorded.call_historic(kwargs=told)
         except MalformedError as error:
             return _ended(reader, *_both(f"what came out of the environment is no report of pytest's: {error}"))
         return reports
@@ -181,9 +182,15 @@ class Runner:
             kept[1].close()
 
     def _output(self, invocation: Invocation) -> list[str]:
-        """Return what a test wrote, line by line, with the paths of the host and without the frames of pytest."""
-        lines = [line for line in failures.output(invocation) if not _OF_PYTEST.match(line)]
-        return [self.description.project.in_text(line) for line in lines]
+        """Return what a test wrote, line by line, with the paths of the host and without the frames of pytest.
+
+        What was written before it began, while pytest started and collected, has been said out here as well; it is told
+        when that has failed inside.
+        """
+        initialised = invocation.report.start == "warm" or invocation.report.init_duration_ms is not None
+        _, began, ran = invocation.log.partition(f"START RequestId: {invocation.request_id} Version: $LATEST\n")
+        lines = failures.output(ran if began and initialised else invocation.log)
+        return [self.description.project.in_text(line) for line in lines if not _OF_PYTEST.match(line)]
 
     def _epitaph(self, invocation: Invocation, headline: str) -> str:
         """Return how an environment ended: verdict, REPORT line, and the end of its log."""

@@ -88,7 +88,8 @@ typedef enum coldframe_error_code {
     COLDFRAME_ERROR_CLOSED = 6,          /* the host or the function is closed, or the parent process's */
     COLDFRAME_ERROR_SYSTEM = 7,          /* a kernel call failed */
     COLDFRAME_ERROR_DEFECT = 8,          /* coldframe itself is wrong; please report it */
-    COLDFRAME_ERROR_MISUSE = 9           /* a NULL, no UTF-8, a header of another ABI */
+    COLDFRAME_ERROR_MISUSE = 9,          /* a NULL, no UTF-8, a header of another ABI */
+    COLDFRAME_ERROR_INITIALISATION = 10  /* the function could not be initialised; of coldframe_host_prewarm */
 } coldframe_error_code;
 
 /* How an invocation ended. */

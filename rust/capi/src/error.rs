@@ -17,6 +17,7 @@ pub enum Code {
     System = 7,
     Defect = 8,
     Misuse = 9,
+    Initialisation = 10,
 }
 
 /// Why a call has failed, as the rest of this crate has it.
@@ -43,6 +44,7 @@ impl From<Core> for Failed {
             Core::Payload(_) => Code::Payload,
             Core::Cancelled => Code::Cancelled,
             Core::Closed(_) => Code::Closed,
+            Core::Initialisation { .. } => Code::Initialisation,
             Core::Defect(_) => Code::Defect,
             _ => Code::System,
         };

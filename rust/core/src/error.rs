@@ -2,6 +2,9 @@
 
 use std::io;
 
+use crate::failure::Failure;
+use crate::report::Kind;
+
 /// Every failure of the core; its message says what happened, to what, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -18,6 +21,16 @@ pub enum Error {
     /// An event or a response over its size limit, or not what the wire can carry.
     #[error("{0}")]
     Payload(String),
+    /// A function could not be initialised where no invocation is there to say so.
+    #[error("function {function:?} could not be initialised: {}", Failure::read(*kind, error))]
+    Initialisation {
+        /// The function's name.
+        function: String,
+        /// How it ended.
+        kind: Kind,
+        /// Lambda's error JSON, which may come from the environment.
+        error: Vec<u8>,
+    },
     /// The caller cancelled the invocation, or a signal interrupted it.
     #[error("the invocation was cancelled and its environment destroyed")]
     Cancelled,

@@ -12,7 +12,7 @@ use crate::pool::make::{INIT_TIMEOUT, Made, Need, Served};
 use crate::pool::{Core, Permit};
 use crate::process;
 use crate::random;
-use crate::report::{Initialisation, Outcome, Verdict};
+use crate::report::{Initialisation, Kind, Outcome, Verdict};
 use crate::serving::{Serving, failed, stillborn};
 use crate::spec::MAX_PAYLOAD;
 use crate::streaming::Going;
@@ -334,12 +334,9 @@ impl Core {
             }
             Made::Failed(environment, reply, took) => {
                 let failure = failed(&environment, reply, Phase::Init, took, INIT_TIMEOUT).failure;
+                let kind = failure.as_ref().map_or(Kind::Init, Verdict::kind);
                 let error = failure.and_then(|verdict| verdict.error("")).unwrap_or_default();
-                Err(Error::Configuration(format!(
-                    "{:?} could not be initialised: {}",
-                    function.spec.name,
-                    String::from_utf8_lossy(&error)
-                )))
+                Err(Error::Initialisation { function: function.spec.name.clone(), kind, error })
             }
         });
         for environment in &ready {

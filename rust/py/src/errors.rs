@@ -1,7 +1,8 @@
 //! The one place where an error of the core becomes a Python exception.
 
 use coldframe_core::error::Error;
-use pyo3::PyErr;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 pyo3::import_exception!(coldframe.errors, ColdframeError);
 pyo3::import_exception!(coldframe.errors, ConfigurationError);
@@ -18,6 +19,12 @@ pub fn to_python(error: Error) -> PyErr {
         Error::HostCapability(_) => HostCapabilityError::new_err(message),
         Error::Throttled(_) => ThrottledError::new_err(message),
         Error::Payload(_) => PayloadError::new_err(message),
+        Error::Initialisation { kind, error, .. } => Python::attach(|py| {
+            let made = py.import("coldframe.errors").and_then(|errors| {
+                errors.getattr("InvocationError")?.call_method1("from_outcome", (kind.name(), PyBytes::new(py, &error)))
+            });
+            made.map_or_else(|e| e, PyErr::from_value)
+        }),
         Error::Cancelled => CancelledError::new_err(message),
         _ => ColdframeError::new_err(message),
     }
