@@ -247,7 +247,7 @@ def set_uid():
 @pytest.mark.bank("O34")
 @pytest.mark.needs("root")
 def test_a_set_user_id_program_changes_nothing(unchanged, without, set_uid):
-    with coldframe.Function("app.handler", set_uid, host=without()) as fn:
+    with coldframe.Function("app.handler", set_uid, timeout_s=30, host=without()) as fn:
         assert fn(["/var/task/id", "-u"]) == ["993", 0]
         assert fn(["/var/task/id", "-g"]) == ["990", 0]
 

@@ -474,3 +474,13 @@ def test_fish_completes(tmp_path):
     )
     assert done.stderr == ""
     assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["top", "--memory", "strict"]
+
+
+@pytest.mark.parametrize("arguments", [["doctor"], ["--version"], ["top", "--once"]], ids=" ".join)
+def test_an_output_that_cannot_be_written_is_said_in_a_line(arguments):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == "coldframe: the output cannot be written: [Errno 28] No space left on device\n"

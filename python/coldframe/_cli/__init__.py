@@ -58,13 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _end_what_runs()
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output went away; nothing more may be written when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()  # whoever read the output went away
         return FAILED
     except (ConfigurationError, PayloadError) as error:
         return _complain(str(error), WRONG_ARGUMENTS)
     except ColdframeError as error:
         return _complain(str(error), FAILED)
+    except OSError as error:  # what the core meets is one of ours: this is the output, on a full disk perhaps
+        _write_no_more()
+        return _complain(f"the output cannot be written: {error}", FAILED)
 
 
 def make_parser() -> Parser:
@@ -95,6 +97,11 @@ def _run(arguments: Sequence[str] | None) -> int:
         return WRONG_ARGUMENTS
     code: int = options.run(options)
     return code
+
+
+def _write_no_more() -> None:
+    """Have nothing be written to standard output any more, not even when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(message: str, code: int) -> int:
