@@ -77,9 +77,10 @@ def _report(phases: Mapping[str, float], *values: Any) -> Report:  # noqa: ANN40
 class Invocation:
     """One event that went through one environment.
 
-    `payload` is what the handler returned, decoded from JSON (None when it failed), `error` says why it failed (None
-    when it did not), and `log` is the text of its stdout and stderr between Lambda's START, END and REPORT lines. Of a
-    cold start it begins with INIT_START and with what the initialisation printed.
+    `payload` is what the handler returned, decoded from JSON (None when it failed). It may be any JSON: NaN, too, and
+    halves of surrogate pairs, which not every encoder takes. `error` says why it failed (None when it did not), and
+    `log` is the text of its stdout and stderr between Lambda's START, END and REPORT lines. Of a cold start it begins
+    with INIT_START and with what the initialisation printed.
     """
 
     request_id: str
