@@ -145,7 +145,7 @@ def test_the_second_try_can_be_cancelled(scripted):
 
 def test_what_is_made_ahead_is_tried_once(make):
     fn = make("print('importing')\nraise ValueError('broken')\n")
-    with pytest.raises(coldframe.ConfigurationError, match="ValueError"):
+    with pytest.raises(coldframe.InitError, match="ValueError"):
         fn.host.prewarm(fn, 1)
 
 

@@ -117,6 +117,26 @@ def test_logging_that_raises_harms_nobody(make, monkeypatch):
     assert set(raised) == {"the disk is full"}
 
 
+def test_a_ctrl_c_that_comes_while_something_is_logged_is_the_programs(make, monkeypatch):
+    logger = logging.getLogger("coldframe.environment")
+
+    def interrupt(record):
+        raise KeyboardInterrupt
+
+    fn = make(FAILS)
+    monkeypatch.setattr(logger, "level", logging.DEBUG)
+    logger.addFilter(interrupt)
+    logger.manager._clear_cache()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fn.invoke("exit")  # of an environment that is made for it, which is a record
+    finally:
+        logger.removeFilter(interrupt)
+        monkeypatch.undo()
+        logger.manager._clear_cache()
+    assert fn.invoke("raise").error.error_type == "ValueError"
+
+
 def test_a_program_that_wants_no_log_hears_nothing():
     handlers = logging.getLogger("coldframe").handlers
     assert any(isinstance(handler, logging.NullHandler) for handler in handlers)

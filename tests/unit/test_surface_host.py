@@ -219,7 +219,7 @@ def test_prewarming_wants_the_functions_own_host(make, host):
         with pytest.raises(ConfigurationError, match="host"):
             other.prewarm(fn, 1)
         assert other.environments() == []
-    with pytest.raises(ConfigurationError, match="nowhere"):
+    with pytest.raises(coldframe.InitError, match="nowhere"):
         host.prewarm(make("import nowhere\n"), 1)
 
 

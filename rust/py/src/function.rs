@@ -167,7 +167,9 @@ impl Function {
             };
             core.invoke(&self.function, &call)
         });
-        news::tell(py, &core);
-        outcome.inspect(|outcome| news::tell_of_failure(py, outcome))
+        news::tell(py, &core)?;
+        let outcome = outcome?;
+        news::tell_of_failure(py, &outcome)?;
+        Ok(outcome)
     }
 }

@@ -76,7 +76,7 @@ impl Host {
             let core = self.core()?;
             let function = Arc::clone(&function.get().function);
             let result = interruptible(py, |interrupted| core.prewarm(&function, n, interrupted));
-            news::tell(py, &core);
+            news::tell(py, &core)?;
             result
         })
     }
@@ -129,7 +129,7 @@ impl Host {
             let core = self.lock().take();
             let Some(core) = core else { return Ok(()) };
             let closed = py.detach(|| core.end());
-            news::tell(py, &core);
+            news::tell(py, &core)?;
             closed.map_err(to_python)
         })
     }

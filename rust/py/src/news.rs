@@ -8,6 +8,7 @@ use coldframe_core::reclaim::Note;
 use coldframe_core::report::{Outcome, Verdict};
 use coldframe_core::trouble::Trouble;
 use pyo3::call::PyCallArgs;
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
@@ -43,58 +44,63 @@ impl Logger {
     }
 
     /// Whether anybody wants records of this level: what they say is put together only then.
-    fn wants(self, py: Python<'_>, level: u8) -> bool {
+    fn wants(self, py: Python<'_>, level: u8) -> PyResult<bool> {
         let asked = self.get(py).and_then(|logger| logger.call_method1("isEnabledFor", (level,))?.is_truthy());
-        asked.unwrap_or_else(|error| unheard(py, error))
+        or_unheard(py, asked)
     }
 
-    fn write<'py>(self, py: Python<'py>, record: impl PyCallArgs<'py>) {
-        if let Err(error) = self.get(py).and_then(|logger| logger.call_method1("log", record)) {
-            unheard(py, error);
-        }
+    fn write<'py>(self, py: Python<'py>, record: impl PyCallArgs<'py>) -> PyResult<()> {
+        or_unheard(py, self.get(py).and_then(|logger| logger.call_method1("log", record)).map(drop))
     }
 }
 
-/// What is wrong with a program's logging is no reason for an invocation to fail, nor for the next record to be lost.
-fn unheard(py: Python<'_>, error: PyErr) -> bool {
-    error.write_unraisable(py, None);
-    false
+/// What is wrong with a program's logging is no reason for an invocation to fail, nor for the next record to be lost. But
+/// a Ctrl-C that comes while Python is in there is the program's.
+fn or_unheard<T: Default>(py: Python<'_>, result: PyResult<T>) -> PyResult<T> {
+    match result {
+        Err(error) if error.is_instance_of::<PyException>(py) => {
+            error.write_unraisable(py, None);
+            Ok(T::default())
+        }
+        heard => heard,
+    }
 }
 
 /// Writes a record for everything that has happened since the last time.
-pub fn tell(py: Python<'_>, core: &Core) {
+pub fn tell(py: Python<'_>, core: &Core) -> PyResult<()> {
     let lives = core.lives();
-    if !lives.is_empty() && Logger::Environment.wants(py, DEBUG) {
+    if !lives.is_empty() && Logger::Environment.wants(py, DEBUG)? {
         for life in &lives {
-            tell_of_life(py, life);
+            tell_of_life(py, life)?;
         }
     }
     for Eviction { environment, function, reason } in core.evictions() {
         let what = "evicted environment %s of %s: %s";
-        Logger::Environment.write(py, (DEBUG, what, environment, function, reason));
+        Logger::Environment.write(py, (DEBUG, what, environment, function, reason))?;
     }
     for Note { environment, function, outcome } in core.reclaim().notes() {
         let (level, what, why) = match outcome {
             Ok(given) => (DEBUG, "reclaimed memory of environment %s of %s: %s", given.to_string()),
             Err(error) => (WARNING, "could not reclaim memory of environment %s of %s: %s", error.to_string()),
         };
-        Logger::Environment.write(py, (level, what, environment, function, why));
+        Logger::Environment.write(py, (level, what, environment, function, why))?;
     }
     for unfit in core.unfit() {
         let what = "%s is not preloaded, and imported in each environment: %s";
-        Logger::Preload.write(py, (INFO, what, unfit.module, unfit.reason));
+        Logger::Preload.write(py, (INFO, what, unfit.module, unfit.reason))?;
     }
     for trouble in core.troubles() {
         let level = if matches!(trouble, Trouble::Defect(_)) { ERROR } else { WARNING };
-        Logger::Host.write(py, (level, "%s", trouble.to_string()));
+        Logger::Host.write(py, (level, "%s", trouble.to_string()))?;
     }
+    Ok(())
 }
 
-fn tell_of_life(py: Python<'_>, Life { environment, subject, turn }: &Life) {
+fn tell_of_life(py: Python<'_>, Life { environment, subject, turn }: &Life) -> PyResult<()> {
     match turn {
         Turn::Made(took) => {
             let (what, ms) = ("made environment %s of %s in %.1f ms", took.as_secs_f64() * 1000.0);
-            Logger::Environment.write(py, (DEBUG, what, environment, &subject.name, ms));
+            Logger::Environment.write(py, (DEBUG, what, environment, &subject.name, ms))
         }
         Turn::Ended(cause) => {
             let why = match cause {
@@ -105,23 +111,24 @@ fn tell_of_life(py: Python<'_>, Life { environment, subject, turn }: &Life) {
                 Cause::Retired => "it was not needed any more, or not fit to be used again",
             };
             let what = "destroyed environment %s of %s: %s";
-            Logger::Environment.write(py, (DEBUG, what, environment, &subject.name, why));
+            Logger::Environment.write(py, (DEBUG, what, environment, &subject.name, why))
         }
     }
 }
 
 /// Writes a record of an invocation that has cost the environment its life. What the handler itself says went wrong is an
 /// answer, and no news.
-pub fn tell_of_failure(py: Python<'_>, outcome: &Outcome) {
+pub fn tell_of_failure(py: Python<'_>, outcome: &Outcome) -> PyResult<()> {
     if matches!(outcome.verdict, Verdict::Ok(_) | Verdict::Handler(_) | Verdict::Payload(_)) {
-        return;
+        return Ok(());
     }
-    if Logger::Invocation.wants(py, INFO) {
+    if Logger::Invocation.wants(py, INFO)? {
         let why = match &outcome.verdict {
             Verdict::Timeout(limit) => format!("timed out after {:.2} s", limit.as_secs_f64()),
             verdict => verdict.status().error_type().unwrap_or_default().to_owned(),
         };
         let (what, environment) = ("invocation %s of %s failed in environment %s: %s", &outcome.report.environment);
-        Logger::Invocation.write(py, (INFO, what, &outcome.request_id, &outcome.subject.name, environment, why));
+        Logger::Invocation.write(py, (INFO, what, &outcome.request_id, &outcome.subject.name, environment, why))?;
     }
+    Ok(())
 }

@@ -40,20 +40,21 @@ impl Stream {
             let streaming = &mut *streaming;
             let chunk = interruptible(py, |interrupted| streaming.chunk(interrupted));
             if let Some(core) = self.core.upgrade() {
-                news::tell(py, &core);
+                news::tell(py, &core)?;
             }
             Ok(chunk?.map(|chunk| PyBytes::new(py, &chunk)))
         })
     }
 
-    fn outcome(&self, py: Python<'_>) -> Option<Outcome> {
+    fn outcome(&self, py: Python<'_>) -> PyResult<Option<Outcome>> {
         // It waits for nobody: a thread that reads at this moment needs the interpreter lock, which this one holds, to get on.
         let outcome = match self.streaming.try_lock() {
             Ok(mut streaming) => streaming.take_outcome(),
             Err(TryLockError::Poisoned(e)) => e.into_inner().take_outcome(),
             Err(TryLockError::WouldBlock) => None,
         };
-        outcome.inspect(|outcome| news::tell_of_failure(py, outcome)).map(Outcome)
+        outcome.as_ref().map_or(Ok(()), |outcome| news::tell_of_failure(py, outcome))?;
+        Ok(outcome.map(Outcome))
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
