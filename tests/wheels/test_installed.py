@@ -18,7 +18,7 @@ HERE = sorted(embedding(), key=lambda version: int(version[2:]))
 CHOSEN = [HERE[-1] if each == "newest" else each for each in os.environ.get("COLDFRAME_WHEELS_ON", "").split()] or HERE
 TOOLS = ("pytest>=8", "pytest-asyncio>=0.24", "pytest-timeout>=2.3", "psutil>=6", "hypothesis>=6")
 SUBSET = (
-    "tests/docs/test_readme.py::test_what_is_shown_works[README.md]",
+    "tests/docs/test_blocks.py::test_what_is_shown_works[README.md]",
     "tests/lambda/test_interpreters.py",
     "tests/crash/test_defects.py",
     "tests/escape/test_snapstart.py",
