@@ -93,7 +93,7 @@ def command(image, out):
     """Return the command that boots the machine, which finds its program in the folder `out` and writes there."""
     return [
         *("virtme-run", "--kimg", image, "--mods", "auto", "--disable-kvm", "--force-9p"),
-        *("--cpus", "2", "--memory", MEMORY, "--show-boot-console"),
+        *("--cpus", "1", "--memory", MEMORY, "--show-boot-console"),
         *itertools.chain.from_iterable(("-a", argument) for argument in KERNEL),
         *("--rwdir", f"/run/out={out}", "--script-sh", f"bash /run/out/inside.sh {shlex.quote(str(ROOT))}"),
         *("--qemu-opts", "-virtfs", "local,path=/,mount_tag=files,security_model=none,readonly=on,multidevs=remap"),
