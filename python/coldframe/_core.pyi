@@ -6,7 +6,7 @@ panic is a `ColdframeError` that says that it is a defect of coldframe. Every wa
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, TypedDict, final, type_check_only
+from typing import Any, Literal, TypedDict, Unpack, final, type_check_only
 
 __all__ = [
     "EnvironmentInfo",
@@ -16,9 +16,11 @@ __all__ = [
     "Stream",
     "Ticket",
     "build_info",
+    "check",
     "doctor",
     "gc",
     "leftovers",
+    "name_of",
     "owners",
 ]
 
@@ -77,6 +79,48 @@ class InterpreterSpec(TypedDict):
     prefixes: list[str]
     stdlib: list[str]
     site: list[str]
+
+@type_check_only
+class Options(TypedDict, total=False):
+    """The description of a function; what is missing is as `coldframe.Function` has it."""
+
+    name: str
+    handler: str
+    code: str
+    layers: list[str]
+    interpreter: InterpreterSpec | None
+    preload: list[str]
+    preload_optional: bool
+    packages: Literal["inherit", "none"]
+    memory_mb: int
+    least_vcpus: float
+    timeout_s: float
+    tmp_mb: int
+    max_processes: int
+    log_kb: int
+    env: dict[str, str]
+    network: bool
+    architecture: str | None
+    isolation: Literal["strict", "available"]
+    reserved_concurrency: int | None
+    snapstart: bool
+    reuse: bool
+    mounts: list[tuple[str, str, bool]]
+    proc: Literal["pid", "masked"]
+    noexec_tmp: bool
+    max_code_mb: int
+    max_zip_mb: int
+    max_image_mb: int
+    runtime_dir: str
+
+def check(*, python: bool = True, **options: Unpack[Options]) -> None:
+    """Refuse options that no function can have, before its code is looked at.
+
+    `python` says whether an interpreter is to run the handler, whose notation is Lambda's then.
+    """
+
+def name_of(path: str) -> str:
+    """Return the name of a function whose code is at `path`."""
 
 def build_info() -> BuildInfo:
     """Return the version, the profile and the target of this build."""
@@ -275,37 +319,7 @@ class Host:
         cgroup: str | None,
     ) -> Host:
         """Make a host, and the supervisor of this process with the first one."""
-    def function(
-        self,
-        *,
-        name: str,
-        handler: str,
-        code: str,
-        layers: list[str],
-        interpreter: InterpreterSpec,
-        preload: list[str],
-        preload_optional: bool,
-        packages: Literal["inherit", "none"],
-        memory_mb: int,
-        timeout_s: float,
-        tmp_mb: int,
-        max_processes: int,
-        log_kb: int,
-        env: dict[str, str],
-        network: bool,
-        architecture: str | None,
-        isolation: Literal["strict", "available"],
-        reserved_concurrency: int | None,
-        reuse: bool,
-        proc: Literal["pid", "masked"],
-        mounts: list[tuple[str, str, bool]],
-        noexec_tmp: bool,
-        max_code_mb: int,
-        max_zip_mb: int,
-        max_image_mb: int,
-        runtime_dir: str,
-        least_vcpus: float = 0.0,
-    ) -> Function:
+    def function(self, **options: Unpack[Options]) -> Function:
         """Check the description, read the code and the layers, and make a function."""
     def prewarm(self, function: Function, n: int) -> None:
         """Make `n` initialised environments of `function`; raises the `InvocationError` of one that cannot be."""

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
+from coldframe import _core
 from coldframe._function import Function
-from coldframe._options import check_name
 from coldframe.errors import ConfigurationError, InitError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class DecoratedFunction(Function):
         in_package = "." in module or file.stem == "__init__"
         self._folder = file.parents[module.count(".") + (file.stem == "__init__")]
         self._is_script = wrapped.__module__ == "__main__"
-        options.setdefault("name", check_name(None, wrapped.__name__))
+        options.setdefault("name", _core.name_of(wrapped.__name__))
         code = self._folder / module.partition(".")[0] if in_package else file
         super().__init__(f"{module}.{wrapped.__name__}", code, **options)
         functools.update_wrapper(self, wrapped)

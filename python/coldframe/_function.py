@@ -11,8 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from coldframe import _interpreter, _observers, _preload
-from coldframe._core import Outcome
+from coldframe import _core, _interpreter, _observers, _preload
 from coldframe._event import encode_client_context, encode_event
 from coldframe._future import InvocationFuture
 from coldframe._hardening import Hardening
@@ -23,13 +22,10 @@ from coldframe._options import (
     PROVIDED,
     check_choice,
     check_env,
-    check_handler,
     check_layers,
     check_mounts,
-    check_name,
-    check_numbers,
     check_path,
-    check_snapstart,
+    check_text,
     check_timeout,
     refuse_unfinished,
     shown,
@@ -40,7 +36,6 @@ from coldframe.errors import ColdframeError, ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
-    from coldframe import _core
     from coldframe._host import Host
     from coldframe._invocation import Invocation
     from coldframe._options import Mount
@@ -128,17 +123,14 @@ class Function:
             ConfigurationError: The function cannot exist as it is described.
             HostCapabilityError: The host lacks a protection, and `isolation` is "strict".
         """
-        snapstart = check_snapstart(snapstart, runtime)
         refuse_unfinished(provisioned_concurrency=provisioned_concurrency)
-        check_choice("architecture", architecture, ("x86_64", "arm64", None))
         check_choice("packages", packages, ("inherit", "none"))
         check_choice("isolation", isolation, ("strict", "available"))
-        check_numbers(memory_mb=memory_mb, tmp_mb=tmp_mb, max_processes=max_processes, log_kb=log_kb)
         if not isinstance(hardening, Hardening):
             raise ConfigurationError(f"hardening must be a coldframe.Hardening, not {shown(hardening)}")
-        self.handler: str = check_handler(handler, runtime)
+        self.handler: str = check_text("handler", handler, "app.handler")
         self.code: str = check_path("code", code)
-        self.name: str = check_name(name, self.code)
+        self.name: str = _core.name_of(self.code) if name is None else check_text("name", name, "thumbnails")
         self._runtime = runtime
         self._on_unclean = hardening.on_unclean
         self._preload = preload
@@ -169,6 +161,7 @@ class Function:
             "max_image_mb": hardening.max_image_mb,
             "runtime_dir": str(_RUNTIME),
         }
+        _core.check(python=runtime != PROVIDED, **self._spec)
         self._closed = False
         self._bound: tuple[_core.Host, _core.Function] | None = None
         self._code_key: str | None = None
@@ -190,7 +183,7 @@ class Function:
             answer = self._live().call(body, decode_text)
         else:
             answer = self._live().call(body, decode_text, *_options(timeout_s, client_context))
-        return from_outcome(answer).unwrap() if type(answer) is Outcome else answer
+        return from_outcome(answer).unwrap() if type(answer) is _core.Outcome else answer
 
     def invoke(
         self,
@@ -418,10 +411,7 @@ class Function:
             with self._source() as (code, origin):
                 if "interpreter" not in self._spec:
                     self._spec.update(self._surroundings(code, origin))
-                try:
-                    native = native_host.function(code=code, **self._spec)
-                except (TypeError, OverflowError) as error:  # of the wrong type, or too large for the native side
-                    raise ConfigurationError(f"function {self.name!r}: {error}") from None
+                native = native_host.function(code=code, **self._spec)
             if self._code_key not in (None, native.code_key):
                 native.close()
                 raise ConfigurationError(

@@ -198,7 +198,7 @@ def inheritable(canary):
         os.close(file)
 
 
-READ = "[os.pread(number, 6, 0).decode() for number in range(5, 210) if os.path.exists(f'/proc/self/fd/{number}')]"
+READ = "[os.pread(number, 6, 0).decode() for number in range(5, 210) if os.path.isfile(f'/proc/self/fd/{number}')]"
 
 
 @pytest.mark.bank("O16")

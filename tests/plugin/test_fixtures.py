@@ -99,8 +99,8 @@ def test_functions_share_a_host_and_live_as_long_as_their_scopes(project, mode):
     ("arguments", "why"),
     [
         (["--coldframe-memory=lots"], "--coldframe-memory: 'lots' is not a number"),
-        (["--coldframe-memory=31"], "--coldframe-memory: memory_mb=31: use whole MiB from 32 to 10,240"),
-        (["--coldframe-timeout=0"], "--coldframe-timeout: timeout_s=0.0: use seconds above 0 and up to 900"),
+        (["--coldframe-memory=31"], "--coldframe-memory: memory_mb is 31; it must be from 32 to 10240 MiB"),
+        (["--coldframe-timeout=0"], "--coldframe-timeout: timeout_s is 0; it must be above 0 and at most 900 seconds"),
         (["--coldframe-isolation=some"], "--coldframe-isolation: isolation='some': use 'strict' or 'available'"),
         (["-o", "coldframe_timeout_s=soon"], "coldframe_timeout_s: "),
     ],

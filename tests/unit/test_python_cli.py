@@ -100,7 +100,7 @@ def test_half_a_surrogate_pair_can_be_printed(run, fake, code):
         (["invoke", "app.handler", "--code", "x", "--event", "[" * 100_000], "nested too deeply"),
         (["invoke", "app.handler", "--code", "x", "--event", '"\\ud800"'], "half of a surrogate pair"),
         (["invoke", "app.handler", "--code", "x", "--memory", "much"], "--memory"),
-        (["invoke", "app.handler", "--code", "x", "--timeout", "0"], "timeout_s=0"),
+        (["invoke", "app.handler", "--code", "x", "--timeout", "0"], "timeout_s is 0"),
         (["invoke", "app.handler", "--code", "x", "--env", "A"], "'A' is not NAME=VALUE"),
         (["invoke", "app.handler", "--code", "x", "--env", "_HANDLER=x"], "reserved"),
     ],

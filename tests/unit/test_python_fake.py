@@ -12,6 +12,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from coldframe import _core
+
 REPORT = {
     "start": "warm",
     "duration_ms": 1.5,
@@ -127,6 +129,14 @@ class Host:
         self.forgotten = True
 
 
+def check(**options):
+    """The real one's rules, with the errors of the package on top of the stand-in."""
+    try:
+        _core.check(**options)
+    except ValueError as error:
+        raise getattr(errors(), type(error).__name__)(str(error)) from None
+
+
 def core():
     return sys.modules["coldframe._core"]
 
@@ -145,6 +155,7 @@ def make_core():
     module.build_info = lambda: {"version": "0.1.0", "profile": module.profile, "target": "x86_64-unknown-linux-gnu"}
     module.doctor = lambda: [{"protection": "seccomp", "in_force": True, "detail": "allow-list", "remedy": None}]
     module.leftovers = list
+    module.check, module.name_of = check, _core.name_of
     module.handler = lambda event, call: event
     module.idle = lambda host: [("idle", "frozen")]
     return module

@@ -89,7 +89,7 @@ def test_what_the_caller_got_wrong_is_raised_by_every_form(fn, coldframe):
     with pytest.raises(coldframe.PayloadError):
         future.result(PATIENCE_S)
     with pytest.raises(coldframe.ConfigurationError):
-        fn.submit({}, timeout_s=-1).result(PATIENCE_S)
+        fn.submit({}, timeout_s="1").result(PATIENCE_S)
 
 
 def test_the_core_gets_the_description(fn, fake, code):

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from coldframe._options import check_choice, check_timeout
+from coldframe import _core
+from coldframe._options import check_choice
 from coldframe.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-_LEAST_MB, _MOST_MB = 32, 10_240
 
 
 def read(given: Mapping[str, tuple[str, Any] | None]) -> dict[str, object]:
@@ -36,14 +35,14 @@ def read(given: Mapping[str, tuple[str, Any] | None]) -> dict[str, object]:
 def _memory(value: str) -> int:
     """Return MiB that an environment can have."""
     memory_mb = int(value)
-    if not _LEAST_MB <= memory_mb <= _MOST_MB:
-        raise ConfigurationError(f"memory_mb={memory_mb}: use whole MiB from {_LEAST_MB} to {_MOST_MB:,}")
+    _core.check(memory_mb=memory_mb)
     return memory_mb
 
 
 def _timeout(value: str) -> float:
     """Return seconds that an invocation can have, as a whole number if they are one, for those who read them."""
-    timeout_s = check_timeout(float(value))
+    timeout_s = float(value)
+    _core.check(timeout_s=timeout_s)
     return int(timeout_s) if timeout_s.is_integer() else timeout_s
 
 

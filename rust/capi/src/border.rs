@@ -184,7 +184,7 @@ extern "C" fn coldframe_call_new() -> Box<Call> {
 #[unsafe(no_mangle)]
 extern "C" fn coldframe_call_set_timeout_s(call: Option<&Call>, timeout_s: f64) -> Answer {
     told(|| {
-        there("call", call)?.settings().timeout = Some(options::timeout(timeout_s)?);
+        there("call", call)?.settings().timeout = Some(api::timeout_from_secs(timeout_s)?);
         Ok(())
     })
 }

@@ -136,14 +136,6 @@ fn span(name: &str, seconds: f64) -> Result<Duration, Failed> {
     Duration::try_from_secs_f64(seconds).map_err(|_| Failed::configuration(format!("{name} is out of range")))
 }
 
-/// How long one invocation may take, as C says it; the core knows what is too long.
-pub fn timeout(seconds: f64) -> Result<Duration, Failed> {
-    let timeout = Duration::try_from_secs_f64(seconds).ok().filter(|timeout| !timeout.is_zero());
-    timeout.ok_or_else(|| {
-        Failed::configuration(format!("timeout_s is {seconds}; it must be above 0 and at most 900 seconds"))
-    })
-}
-
 /// A client context: a JSON object, as Lambda's is.
 pub fn client_context(json: &[u8]) -> Result<Vec<u8>, Failed> {
     let refused = |why: String| Failed(Code::Payload, format!("the client context is no JSON object: {why}"));
@@ -192,12 +184,6 @@ pub fn function(handler: &str, code: &str, options: &str) -> Result<(Runtime, Sp
              coldframe_host_prewarm ahead of need",
         ));
     }
-    if given.snapstart && runtime == Runtime::Provided {
-        return Err(Failed::configuration(
-            "snapstart with the runtime \"provided\": a copy of a process has one thread, and most runtimes keep more; leave \
-             it out, or use a Python runtime",
-        ));
-    }
     let preload = match given.preload {
         Preload::Names(names) => names,
         Preload::Word(word) => {
@@ -215,7 +201,7 @@ pub fn function(handler: &str, code: &str, options: &str) -> Result<(Runtime, Sp
         preload_optional: matches!(on_unclean, Unclean::Cold),
         packages: matches!(given.packages, Packages::Inherit),
         memory_mb: given.memory_mb.unwrap_or(usual.memory_mb),
-        timeout: given.timeout_s.map_or(Ok(usual.timeout), timeout)?,
+        timeout: given.timeout_s.map_or(Ok(usual.timeout), api::timeout_from_secs)?,
         tmp_mb: given.tmp_mb.unwrap_or(usual.tmp_mb),
         max_processes: given.max_processes.unwrap_or(usual.max_processes),
         log_kb: given.log_kb.unwrap_or(usual.log_kb),
@@ -283,7 +269,6 @@ mod tests {
         assert!(refusal(r#"{"memory_mb": -1}"#).contains("the options of the function: invalid value: integer `-1`"));
         assert!(refusal(r#"{"timeout_s": 0}"#).contains("timeout_s is 0; it must be above 0"));
         assert!(refusal(r#"{"packages": "all"}"#).contains("unknown variant `all`, expected `inherit` or `none`"));
-        assert!(refusal(r#"{"runtime": "provided", "snapstart": true}"#).contains("leave it out"));
         assert!(refusal(r#"{"preload": "auto"}"#).contains("give a list of names"));
         assert!(refusal("[]").contains("must be a JSON object"));
         assert!(refusal("{").contains("EOF"));

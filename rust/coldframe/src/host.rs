@@ -9,7 +9,7 @@ use coldframe_core::interpreter::Interpreters;
 use coldframe_core::pool::{Core, Options};
 
 use crate::function::Function;
-use crate::news::{self, News};
+use crate::news::News;
 use crate::runtime::{FILES, Runtime};
 use crate::{Error, Result, Spec};
 
@@ -78,7 +78,7 @@ impl Host {
     ///
     /// # Errors
     /// [`Error::Throttled`] if there is no room for so many, [`Error::Configuration`] if the function belongs to another
-    /// host or cannot be initialised.
+    /// host, [`Error::Initialisation`] if it cannot be initialised.
     pub fn prewarm(&self, function: &Function, count: usize) -> Result<()> {
         let core = self.core()?;
         if !function.is_of(&core) {
@@ -90,7 +90,7 @@ impl Host {
     /// What has happened beside the invocations since this was last asked, the latest thousand of each kind: for the caller's
     /// log.
     pub fn news(&self) -> Vec<News> {
-        self.core().map_or_else(|_| Vec::new(), |core| news::of(&core))
+        self.core().map_or_else(|_| Vec::new(), |core| core.news().into_iter().map(News::from).collect())
     }
 
     /// Destroys every environment and ends what is in flight; does nothing the second time.

@@ -37,7 +37,7 @@ pub use coldframe_core::failure::Failure;
 pub use coldframe_core::invocation::Ticket;
 pub use coldframe_core::pool::Options;
 pub use coldframe_core::report::{Kind, Outcome, Report, Start, Verdict};
-pub use coldframe_core::spec::{Architecture, Isolation, MAX_PAYLOAD, Mount, ProcView, Sizes, Spec};
+pub use coldframe_core::spec::{Architecture, Isolation, MAX_PAYLOAD, Mount, ProcView, Sizes, Spec, timeout_from_secs};
 pub use function::{Call, Function};
 pub use host::{Host, doctor};
 pub use news::{Level, News};

@@ -8,13 +8,14 @@ use crate::environment::{Cause, Environment, Event, Listening, Reply};
 use crate::error::{Error, Result};
 use crate::function::Function;
 use crate::platform::Phase;
+use crate::pool::Core;
+use crate::pool::admission::Permit;
 use crate::pool::make::{INIT_TIMEOUT, Made, Need, Served};
-use crate::pool::{Core, Permit};
 use crate::process;
 use crate::random;
 use crate::report::{Initialisation, Kind, Outcome, Verdict};
 use crate::serving::{Serving, failed, stillborn};
-use crate::spec::MAX_PAYLOAD;
+use crate::spec::{self, MAX_PAYLOAD};
 use crate::streaming::Going;
 
 /// What goes with one event.
@@ -139,9 +140,7 @@ impl Core {
     pub(crate) fn answer(self: &Arc<Self>, function: &Arc<Function>, call: &Call<'_>) -> Result<Answer> {
         call.check()?;
         let timeout = call.timeout.unwrap_or(function.spec.timeout);
-        if timeout.is_zero() || timeout > Duration::from_secs(900) {
-            return Err(Error::Configuration("timeout_s must be above 0 and at most 900 seconds".into()));
-        }
+        spec::check_timeout(timeout)?;
         let begun = Instant::now();
         let permit = self.admit(function, call.wait, call.interrupted)?;
         match self.run(function, call, timeout, begun) {

@@ -168,7 +168,11 @@ pub const MAX_PAYLOAD: usize = 6_291_556;
 /// Largest streamed response in bytes: Lambda's 200 MB.
 pub const MAX_STREAM: u64 = 200 << 20;
 
-/// Lambda sets these itself, or has them set by nobody.
+/// Longest invocation: Lambda's 15 minutes.
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(900);
+
+/// Lambda sets these itself, or has them set by nobody. It reserves the region and the credentials, too, which it takes from
+/// the function's role; there are no roles here, so that whoever calls AWS or a stand-in for it has to give them.
 const RESERVED: [&str; 12] = [
     "_HANDLER",
     "_X_AMZN_TRACE_ID",
@@ -236,12 +240,7 @@ impl Spec {
             range(option, size, 1, 1 << 20, "MiB")?;
         }
         range("log_kb", self.log_kb, 0, 1_048_576, "KiB")?;
-        if self.timeout.is_zero() || self.timeout > Duration::from_secs(900) {
-            return Err(Error::Configuration(format!(
-                "timeout_s is {}; it must be above 0 and at most 900 seconds",
-                self.timeout.as_secs_f64()
-            )));
-        }
+        check_timeout(self.timeout)?;
         if self.layers.len() > 5 {
             return Err(Error::Configuration(format!(
                 "Cannot reference more than 5 layers. {} were given; merge some of them",
@@ -257,13 +256,12 @@ impl Spec {
             )));
         }
         self.check_mounts()?;
-        let nul = [("name", &self.name), ("handler", &self.handler)]
-            .into_iter()
-            .chain(self.env.iter().flat_map(|(name, value)| [("env", name), ("env", value)]));
-        for (argument, text) in nul {
-            if text.contains('\0') {
-                return Err(Error::Configuration(format!("{argument} holds a NUL character in {text:?}; remove it")));
-            }
+        if self.snapstart && self.interpreter.is_none() {
+            return Err(Error::Configuration(
+                "snapstart with the runtime \"provided\": a copy of a process has one thread, and most runtimes keep more; \
+                 leave it out, or use a Python runtime"
+                    .into(),
+            ));
         }
         Ok(())
     }
@@ -278,15 +276,19 @@ impl Spec {
             )));
         }
         let (module, function) = self.handler.rsplit_once('.').unwrap_or_default();
-        let blank = self.handler.contains(char::is_whitespace);
-        if self.interpreter.is_some() && (module.trim_matches(['.', '/']).is_empty() || function.is_empty() || blank) {
+        let odd = self.handler.contains(char::is_whitespace) || function.contains(':');
+        if self.interpreter.is_some() && (module.trim_matches(['.', '/']).is_empty() || function.is_empty() || odd) {
             return Err(Error::Configuration(format!(
                 "handler {:?} is not in Lambda's notation, module.function: write the module, a dot and the function's \
-                 name, like \"app.handler\"",
-                self.handler
+                 name, like {:?}",
+                self.handler,
+                in_lambdas_notation(&self.handler)
             )));
         }
-        for name in self.env.keys() {
+        if self.handler.contains('\0') {
+            return Err(Error::Configuration(format!("handler {:?} holds a NUL character; remove it", self.handler)));
+        }
+        for (name, value) in &self.env {
             if RESERVED.contains(&name.as_str()) {
                 return Err(Error::Configuration(format!(
                     "env[{name:?}]: this name is reserved by Lambda; choose another"
@@ -298,6 +300,9 @@ impl Spec {
                 return Err(Error::Configuration(format!(
                     "env[{name:?}]: a name is a letter followed by letters, digits and underscores"
                 )));
+            }
+            if value.contains('\0') {
+                return Err(Error::Configuration(format!("env[{name:?}]: the value holds a NUL character; remove it")));
             }
         }
         Ok(())
@@ -349,8 +354,45 @@ impl Spec {
     }
 }
 
+/// The time of an invocation that may take so many seconds.
+///
+/// ```
+/// # use coldframe_core::spec::timeout_from_secs as timeout;
+/// assert_eq!(timeout(0.25).unwrap().as_millis(), 250);
+/// for seconds in [0.0, -1.0, 900.5, f64::NAN, f64::INFINITY] {
+///     assert!(timeout(seconds).unwrap_err().to_string().contains("above 0 and at most 900"));
+/// }
+/// ```
+pub fn timeout_from_secs(seconds: f64) -> Result<Duration> {
+    let timeout = Duration::try_from_secs_f64(seconds).map_err(|_| no_timeout(seconds))?;
+    check_timeout(timeout)?;
+    Ok(timeout)
+}
+
+/// Refuses a time that no invocation may take.
+pub fn check_timeout(timeout: Duration) -> Result<()> {
+    if timeout.is_zero() || timeout > MAX_TIMEOUT { Err(no_timeout(timeout.as_secs_f64())) } else { Ok(()) }
+}
+
+fn no_timeout(seconds: f64) -> Error {
+    Error::Configuration(format!("timeout_s is {seconds}; it must be above 0 and at most 900 seconds"))
+}
+
+/// What was meant by a handler as other tools write it, `pkg/app.py:main`; of anything else, an example.
+fn in_lambdas_notation(handler: &str) -> String {
+    let word = |text: &str, also: &str| {
+        !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || c == '_' || also.contains(c))
+    };
+    match handler.split_once(':') {
+        Some((module, function)) if word(module, "./-") && word(function, "") => {
+            format!("{}.{function}", module.strip_suffix(".py").unwrap_or(module))
+        }
+        _ => "app.handler".into(),
+    }
+}
+
 /// A function's name, made of the name of its code's file or directory.
-fn name_of(code: &Path) -> String {
+pub fn name_of(code: &Path) -> String {
     let stem = code.file_name().unwrap_or_default().to_string_lossy();
     let stem = stem.split('.').next().unwrap_or_default();
     let parts =

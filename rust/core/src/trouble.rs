@@ -1,13 +1,9 @@
-//! What goes wrong beside the invocations, so that no caller gets it as an error: told through Python's logger.
+//! What goes wrong beside the invocations, so that no caller gets it as an error: it is among the news.
 
 use std::path::PathBuf;
 
 use crate::cgroup::Cgroup;
 use crate::environment::Environment;
-use crate::untold::Untold;
-
-/// What was not told yet.
-pub type Troubles = Untold<Trouble>;
 
 /// Something that went wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -8,6 +8,7 @@ use coldframe_core::error::Error;
 use coldframe_core::invocation::Call;
 use coldframe_core::pool::Core;
 use coldframe_core::report::Verdict;
+use coldframe_core::spec;
 use coldframe_core::streaming::{Order, Streaming};
 use pyo3::exceptions::{PyRecursionError, PyValueError};
 use pyo3::prelude::*;
@@ -51,8 +52,7 @@ pub fn interruptible<T: Send>(
 }
 
 fn timeout(timeout_s: Option<f64>) -> PyResult<Option<Duration>> {
-    let refused = |_| to_python(Error::Configuration("timeout_s must be above 0 and at most 900 seconds".into()));
-    timeout_s.map(Duration::try_from_secs_f64).transpose().map_err(refused)
+    timeout_s.map(spec::timeout_from_secs).transpose().map_err(to_python)
 }
 
 #[pymethods]

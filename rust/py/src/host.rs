@@ -58,14 +58,11 @@ impl Host {
         Ok(Self { core: Mutex::new(Some(core)) })
     }
 
-    #[pyo3(signature = (**given))]
-    fn function(&self, py: Python<'_>, given: Option<&Bound<'_, PyDict>>) -> PyResult<Function> {
+    #[pyo3(signature = (**options))]
+    fn function(&self, py: Python<'_>, options: Option<Bound<'_, PyDict>>) -> PyResult<Function> {
         border(|| {
             let core = self.core()?;
-            let spec = match given {
-                Some(given) => spec::from_keywords(given)?,
-                None => spec::from_keywords(&PyDict::new(py))?,
-            };
+            let spec = spec::from_keywords(&options.unwrap_or_else(|| PyDict::new(py)))?;
             let function = py.detach(|| core.function(spec)).map_err(to_python)?;
             Ok(Function { core: Arc::downgrade(&core), function })
         })

@@ -27,6 +27,8 @@ mod _core {
     #[pymodule_export]
     use super::outcome::Outcome;
     #[pymodule_export]
+    use super::spec::{check, name_of};
+    #[pymodule_export]
     use super::stream::Stream;
     #[pymodule_export]
     use super::ticket::Ticket;

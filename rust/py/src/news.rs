@@ -1,16 +1,14 @@
 //! What has happened beside the answers, for Python's loggers below `coldframe`: docs/how-to/observe.md has the list.
 
-use coldframe_core::environment::Cause;
 use coldframe_core::pool::Core;
-use coldframe_core::pool::life::{Life, Turn};
-use coldframe_core::pool::room::Eviction;
-use coldframe_core::reclaim::Note;
+use coldframe_core::pool::news::{Level, Topic};
 use coldframe_core::report::{Outcome, Verdict};
-use coldframe_core::trouble::Trouble;
+use pyo3::IntoPyObjectExt as _;
 use pyo3::call::PyCallArgs;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyTuple;
 
 const DEBUG: u8 = 10;
 const INFO: u8 = 20;
@@ -68,52 +66,28 @@ fn or_unheard<T: Default>(py: Python<'_>, result: PyResult<T>) -> PyResult<T> {
 
 /// Writes a record for everything that has happened since the last time.
 pub fn tell(py: Python<'_>, core: &Core) -> PyResult<()> {
-    let lives = core.lives();
-    if !lives.is_empty() && Logger::Environment.wants(py, DEBUG)? {
-        for life in &lives {
-            tell_of_life(py, life)?;
-        }
-    }
-    for Eviction { environment, function, reason } in core.evictions() {
-        let what = "evicted environment %s of %s: %s";
-        Logger::Environment.write(py, (DEBUG, what, environment, function, reason))?;
-    }
-    for Note { environment, function, outcome } in core.reclaim().notes() {
-        let (level, what, why) = match outcome {
-            Ok(given) => (DEBUG, "reclaimed memory of environment %s of %s: %s", given.to_string()),
-            Err(error) => (WARNING, "could not reclaim memory of environment %s of %s: %s", error.to_string()),
+    for news in core.news() {
+        let logger = match news.topic() {
+            Topic::Environment => Logger::Environment,
+            Topic::Preload => Logger::Preload,
+            Topic::Host => Logger::Host,
         };
-        Logger::Environment.write(py, (level, what, environment, function, why))?;
-    }
-    for unfit in core.unfit() {
-        let what = "%s is not preloaded, and imported in each environment: %s";
-        Logger::Preload.write(py, (INFO, what, unfit.module, unfit.reason))?;
-    }
-    for trouble in core.troubles() {
-        let level = if matches!(trouble, Trouble::Defect(_)) { ERROR } else { WARNING };
-        Logger::Host.write(py, (level, "%s", trouble.to_string()))?;
+        let level = match news.level() {
+            Level::Debug => DEBUG,
+            Level::Info => INFO,
+            Level::Warning => WARNING,
+            Level::Error => ERROR,
+        };
+        if logger.wants(py, level)? {
+            let (template, arguments) = news.told();
+            let mut record = vec![level.into_bound_py_any(py)?, template.into_bound_py_any(py)?];
+            for argument in arguments {
+                record.push(argument.into_bound_py_any(py)?);
+            }
+            logger.write(py, PyTuple::new(py, record)?)?;
+        }
     }
     Ok(())
-}
-
-fn tell_of_life(py: Python<'_>, Life { environment, subject, turn }: &Life) -> PyResult<()> {
-    match turn {
-        Turn::Made(took) => {
-            let (what, ms) = ("made environment %s of %s in %.1f ms", took.as_secs_f64() * 1000.0);
-            Logger::Environment.write(py, (DEBUG, what, environment, &subject.name, ms))
-        }
-        Turn::Ended(cause) => {
-            let why = match cause {
-                Cause::None => "it ended by itself",
-                Cause::Timeout => "its time was over",
-                Cause::Memory => "its memory was used up",
-                Cause::Cancelled => "its invocation was cancelled",
-                Cause::Retired => "it was not needed any more, or not fit to be used again",
-            };
-            let what = "destroyed environment %s of %s: %s";
-            Logger::Environment.write(py, (DEBUG, what, environment, &subject.name, why))
-        }
-    }
 }
 
 /// Writes a record of an invocation that has cost the environment its life. What the handler itself says went wrong is an

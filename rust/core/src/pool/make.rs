@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Core;
 use super::base::Based;
-use super::life::Turn;
+use super::news::Turn;
 use crate::environment::{Cause, Environment, Event, HEAD_START, Reply, State};
 use crate::error::{Error, Result};
 use crate::function::Function;

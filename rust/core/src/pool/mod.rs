@@ -1,9 +1,11 @@
 //! The owner of all environments of a process: makes, reuses, freezes, evicts and destroys them.
 
+pub mod admission;
 pub mod ahead;
 pub mod base;
-pub mod life;
+pub mod ending;
 pub mod make;
+pub mod news;
 pub mod room;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -13,10 +15,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use self::ahead::Ahead;
-use self::life::{Life, Turn};
+use self::news::{Life, Turn};
 use self::room::Eviction;
 use crate::environment::{self, Cause, Environment, State as EnvironmentState};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::eviction::Worth;
 use crate::function::Function;
 use crate::house::House;
@@ -24,7 +26,6 @@ use crate::idle::Idle;
 use crate::keeper::Keeper;
 use crate::nursery::Nursery;
 use crate::posture::Wall;
-use crate::process;
 use crate::reclaim::{Due, Reclaim};
 use crate::snapstart::Bases;
 use crate::spec::Spec;
@@ -32,13 +33,8 @@ use crate::state::UIDS;
 use crate::status::Server;
 use crate::stock::Most;
 use crate::supervisor::Supervisor;
-use crate::trouble::{Trouble, Troubles};
+use crate::trouble::Trouble;
 use crate::untold::Untold;
-
-/// For how long an invocation that finds no room waits for what has answered already, and goes on.
-const FINISHING: Duration = Duration::from_secs(1);
-/// How long the end of all that a host has may take.
-const CLOSING: Duration = Duration::from_secs(10);
 
 /// What an owner may decide.
 #[derive(Clone, Debug)]
@@ -86,7 +82,7 @@ pub struct Core {
     pool: Mutex<Pool>,
     evictions: Untold<Eviction>,
     lives: Untold<Life>,
-    troubles: Troubles,
+    troubles: Untold<Trouble>,
     /// What cannot be ended, by the environments' numbers.
     stuck: Mutex<BTreeMap<u64, Vec<PathBuf>>>,
     room: Condvar,
@@ -147,7 +143,7 @@ impl Core {
             pool: Mutex::new(Pool { slots: slots.unwrap_or_default(), ..Pool::default() }),
             evictions: Untold::default(),
             lives: Untold::default(),
-            troubles: Troubles::default(),
+            troubles: Untold::default(),
             stuck: Mutex::default(),
             defect: OnceLock::new(),
             room: Condvar::new(),
@@ -184,50 +180,6 @@ impl Core {
         &self.supervisor
     }
 
-    /// Admits an invocation. `wait`: waits for room instead of refusing.
-    pub fn admit(
-        self: &Arc<Self>,
-        function: &Arc<Function>,
-        wait: bool,
-        interrupted: &dyn Fn() -> bool,
-    ) -> Result<Permit> {
-        let (mut pool, begun) = (self.lock(), Instant::now());
-        loop {
-            self.open()?;
-            let reserved = function.spec.reserved_concurrency;
-            let share = pool.functions.get(&function.id).ok_or(Error::Closed("this function"))?;
-            // What has answered and goes on is one that runs.
-            let (of_function, all) = (share.in_flight + share.finishing as u64, pool.in_flight + pool.finishing);
-            let full = if all >= self.options.max_concurrency {
-                Some(format!("{all} invocations are in flight, which is max_concurrency"))
-            } else {
-                reserved.filter(|&most| of_function >= most).map(|most| {
-                    format!(
-                        "{:?} has {of_function} invocations in flight and reserved_concurrency={most}",
-                        function.spec.name
-                    )
-                })
-            };
-            let Some(why) = full else { break };
-            let soon = pool.finishing > 0 && begun.elapsed() < FINISHING;
-            if !wait && !soon {
-                return Err(Error::Throttled(format!("{why}; try again later, wait with map(), or raise the limit")));
-            }
-            drop(self.wait_for_room(pool));
-            // Asked without the lock: it may run code of the caller.
-            if interrupted() {
-                return Err(Error::Cancelled);
-            }
-            pool = self.lock();
-        }
-        pool.in_flight += 1;
-        pool.begun += 1;
-        if let Some(share) = pool.functions.get_mut(&function.id) {
-            share.in_flight += 1;
-        }
-        Ok(Permit { core: Arc::clone(self), function: function.id })
-    }
-
     /// An idle environment of the function, if there is one; one that has answered and is about to be idle is waited for: not
     /// much longer than another would take to make, which costs memory, too.
     pub fn reuse(&self, function: &Function) -> Option<Arc<Environment>> {
@@ -249,17 +201,6 @@ impl Core {
                 return Some(environment);
             }
         }
-    }
-
-    /// Notes that an environment is not done with an event whose answer was given, or is now.
-    pub(crate) fn finishing(&self, environment: &Environment, change: isize) {
-        let mut pool = self.lock();
-        pool.finishing = pool.finishing.saturating_add_signed(change);
-        if let Some(share) = pool.functions.get_mut(&environment.function().id) {
-            share.finishing = share.finishing.saturating_add_signed(change);
-        }
-        drop(pool);
-        self.room.notify_all();
     }
 
     /// Takes an environment back after an invocation.
@@ -395,30 +336,9 @@ impl Core {
         }
     }
 
-    /// Destroys a function's environments; it cannot be invoked any more.
-    pub fn close_function(&self, function: &Function) {
-        let mut pool = self.lock();
-        let share = pool.functions.remove(&function.id);
-        pool.idle.forget(function.id);
-        drop(pool);
-        self.bases.forget(function.id);
-        for environment in share.into_iter().flat_map(|share| share.alive.into_values()) {
-            environment.kill(Cause::Retired);
-        }
-        if function.spec.snapstart {
-            // What was made ahead of the base.
-            self.keeper.wake_at(Instant::now());
-        }
-    }
-
     /// Whether a function can have environments: neither it nor its host is closed.
     pub fn serves(&self, function: &Function) -> bool {
         !self.is_closed() && self.lock().functions.contains_key(&function.id)
-    }
-
-    /// Invocations of a function that are in flight: those that were admitted and have not ended.
-    pub fn in_flight(&self, function: &Function) -> u64 {
-        self.lock().functions.get(&function.id).map_or(0, |share| share.in_flight)
     }
 
     /// Every environment that lives.
@@ -427,12 +347,6 @@ impl Core {
         // Those are nobody's yet.
         living.retain(|environment| environment.state() != EnvironmentState::Parked);
         living
-    }
-
-    /// The invocations in flight, and all that ever were.
-    pub fn invocations(&self) -> (usize, u64) {
-        let pool = self.lock();
-        (pool.in_flight, pool.begun)
     }
 
     /// What it may do.
@@ -450,190 +364,7 @@ impl Core {
         self.house.groups.memory_used()
     }
 
-    /// Destroys everything. False when something would not die within ten seconds; what is left of it is collected at
-    /// the next start.
-    pub fn close(&self) -> bool {
-        if self.closed.swap(true, Ordering::AcqRel) {
-            return true;
-        }
-        let deadline = Instant::now() + CLOSING;
-        self.status().inspect(|status| status.stop());
-        self.room.notify_all();
-        let living = self.supervisor.living();
-        for environment in &living {
-            environment.retire();
-        }
-        // Those whose extensions are to be told have a moment, all of them the same.
-        see_off_extensions(&living, deadline);
-        // In one step where there is one; some may have to be helped.
-        let killed = self.house.groups.kill();
-        for environment in living.iter().filter(|environment| !killed || environment.may_be_throttled()) {
-            environment.kill(Cause::Retired);
-        }
-        // Before anybody is waited for: whoever is making something in a zygote that does not answer is released by its end.
-        self.nursery.kill(deadline);
-        // Closed from its own thread, when that held the last reference: nobody is left to bury but the next start.
-        let clean = !self.supervisor.is_this_thread()
-            && self.wait_for_the_making(deadline)
-            && self.supervisor.wait_for_burials(deadline.saturating_duration_since(Instant::now()));
-        self.lock().functions.clear();
-        self.give_up_parked();
-        self.give_up_seats();
-        // One that was being launched until now.
-        self.nursery.end(deadline);
-        self.keeper.stop();
-        self.supervisor.stop();
-        self.house.groups.keep_at_most(0);
-        if clean {
-            return self.house.clear();
-        }
-        // As much of it as there is nobody in; who is left is found by the next start, in our directory.
-        self.house.groups.remove();
-        false
-    }
-
-    /// The same, with an error that says what is left.
-    pub fn end(&self) -> Result<()> {
-        if self.close() {
-            return Ok(());
-        }
-        let (cgroups, processes) = self.left();
-        let cgroups: Vec<String> = cgroups.iter().map(|path| path.display().to_string()).collect();
-        let subject = format!(
-            "the host: an environment would not die within ten seconds; left are the processes {processes:?} and the \
-             cgroups [{}]; the next host collects them when they can be ended",
-            cgroups.join(", ")
-        );
-        Err(Error::kernel("closing", subject, std::io::Error::from(std::io::ErrorKind::TimedOut)))
-    }
-
-    /// Whether it is closed.
-    pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn open(&self) -> Result<()> {
-        if self.is_closed() {
-            return Err(Error::Closed("this host"));
-        }
-        self.defect.get().map_or(Ok(()), |said| {
-            Err(Error::Defect(format!("{said}; this host has ended its environments and does nothing more, close it")))
-        })
-    }
-
-    /// One of the host's own threads has panicked: what it did is done no more, so that nothing may go on. Every environment is
-    /// ended, and whoever calls is told.
-    pub fn fail(&self, defect: &Error) {
-        let said = if let Error::Defect(said) = defect { said.clone() } else { defect.to_string() };
-        if self.defect.set(said).is_ok() {
-            self.troubles.add(Trouble::Defect(defect.to_string()));
-        }
-        for environment in self.supervisor.living() {
-            environment.kill(Cause::Retired);
-        }
-        self.room.notify_all();
-    }
-
-    /// Notes what went wrong beside the invocations.
-    pub(crate) fn note(&self, trouble: Trouble) {
-        self.troubles.add(trouble);
-    }
-
-    /// What went wrong beside the invocations since this was last asked.
-    pub fn troubles(&self) -> Vec<Trouble> {
-        self.troubles.take()
-    }
-
-    /// Tells, once, that an environment cannot be ended.
-    pub fn report_stuck(&self, environment: &Environment) {
-        self.tell_stuck(environment.number(), || Trouble::stuck(environment));
-    }
-
-    /// The same of anything with a number of its own.
-    pub(crate) fn tell_stuck(&self, number: u64, trouble: impl FnOnce() -> Trouble) {
-        let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
-        if let std::collections::btree_map::Entry::Vacant(entry) = stuck.entry(number) {
-            let trouble = trouble();
-            if let Trouble::Stuck { cgroups, .. } = &trouble {
-                entry.insert(cgroups.clone());
-            }
-            self.troubles.add(trouble);
-            self.house.state.note_stuck(stuck.values().flatten());
-        }
-    }
-
-    /// It could be ended after all.
-    pub fn forget_stuck(&self, environment: &Environment) {
-        let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
-        if stuck.remove(&environment.number()).is_some() {
-            self.house.state.note_stuck(stuck.values().flatten());
-        }
-    }
-
-    /// What a host that could not be closed leaves: cgroups, the processes in them, and inits that have not ended.
-    pub fn left(&self) -> (Vec<PathBuf>, Vec<i32>) {
-        let (cgroups, mut processes) = self.house.groups.left();
-        processes.extend(self.supervisor.living().iter().map(|environment| environment.pid()));
-        processes.sort_unstable();
-        processes.dedup();
-        (cgroups, processes)
-    }
-
-    /// In a forked copy of the process: nothing of it is this process's, and nobody is to think that its owner lives as long as
-    /// this does.
-    pub fn disown(&self) {
-        self.house.state.let_go();
-        self.status().inspect(|status| status.let_go());
-    }
-
-    fn wait_for_room<'a>(&self, mut pool: MutexGuard<'a, Pool>) -> MutexGuard<'a, Pool> {
-        pool.waiting += 1;
-        // Bounded, so that an interruption is noticed; whoever waits looks again.
-        let waited = self.room.wait_timeout(pool, Duration::from_millis(50));
-        let mut pool = waited.unwrap_or_else(PoisonError::into_inner).0;
-        pool.waiting -= 1;
-        pool
-    }
-
     fn lock(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Has those end whose extensions are to be told, and waits for that.
-fn see_off_extensions(living: &[Arc<Environment>], deadline: Instant) {
-    for environment in living.iter().filter(|environment| environment.has_extensions()) {
-        environment.kill(Cause::Retired);
-    }
-    for environment in living.iter().filter(|environment| environment.is_leaving()) {
-        process::readable(environment.pidfd(), deadline.saturating_duration_since(Instant::now()));
-    }
-}
-
-impl Drop for Core {
-    fn drop(&mut self) {
-        self.close();
-    }
-}
-
-/// The right to one invocation in flight.
-#[derive(Debug)]
-pub struct Permit {
-    core: Arc<Core>,
-    function: u64,
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let mut pool = self.core.lock();
-        pool.in_flight -= 1;
-        if let Some(share) = pool.functions.get_mut(&self.function) {
-            share.in_flight -= 1;
-        }
-        let awaited = pool.waiting > 0;
-        drop(pool);
-        if awaited {
-            self.core.room.notify_one();
-        }
     }
 }

@@ -3,7 +3,6 @@
 use super::Core;
 use crate::environment::Cause;
 use crate::error::{Error, Result};
-use crate::nursery::Unfit;
 
 /// An environment that had to make room, and why it was this one.
 #[derive(Clone, Debug)]
@@ -61,15 +60,5 @@ impl Core {
         });
         environment.kill(Cause::Retired);
         environment.ends()
-    }
-
-    /// The evictions since this was last asked, the latest thousand of them at most.
-    pub fn evictions(&self) -> Vec<Eviction> {
-        self.evictions.take()
-    }
-
-    /// The modules that were found unfit to be preloaded since this was last asked.
-    pub fn unfit(&self) -> Vec<Unfit> {
-        self.nursery.unfit()
     }
 }
