@@ -74,14 +74,14 @@ def place():
 
 
 def copy(source, target):
-    """Copy a folder or a file, for everybody to read."""
+    """Copy a folder or a file, for everybody to read; with its age, by which bytecode is known to be of it."""
     if source.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
+        os.utime(target, ns=(0, source.stat().st_mtime_ns))
         return
     for path in source.iterdir():
-        if path.name != "__pycache__":
-            copy(path, target / path.name)
+        copy(path, target / path.name)
 
 
 def project(place, python):
@@ -99,7 +99,7 @@ def project(place, python):
             continue
         seen.add(distribution.name)
         for file in distribution.files:
-            if ".." not in file.parts and "__pycache__" not in file.parts:
+            if ".." not in file.parts:
                 copy(Path(file.locate()), site / file)
         required = [line for line in distribution.requires or () if "extra ==" not in line]
         names += [name for name in map(first_word, required) if installed(name)]

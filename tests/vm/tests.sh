@@ -3,6 +3,10 @@
 python=$1
 length=$2
 common="-q -p no:cacheprovider -o timeout=300 --tb=short -rfE --durations=15"
+# They take half a minute to import there, and nothing here wants them.
+for plugin in hypothesispytest benchmark xdist anyio; do
+    common="$common -p no:$plugin"
+done
 # What is not allowed to be skipped here, and how much slower than elsewhere everything is.
 export COLDFRAME_REQUIRE=root,namespaces,seccomp,landlock,cgroup.cpu,cgroup.memory,cgroup.pids,cgroup.freeze
 export COLDFRAME_OWN_MACHINE=1 COLDFRAME_SLOWNESS=10 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp
