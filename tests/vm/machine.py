@@ -142,6 +142,8 @@ def main():
     options.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a variable inside")
     options.add_argument("program", nargs=argparse.REMAINDER)
     chosen = options.parse_args()
+    # Whoever ends this ends the machine.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     tools()
     raise SystemExit(boot(chosen.program, chosen.set, chosen.within))
 
