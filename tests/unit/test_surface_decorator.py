@@ -235,8 +235,9 @@ def test_a_function_that_was_typed_at_a_prompt_is_refused():
 
 def test_wrong_options_are_refused_when_the_decorator_runs(module):
     decorated = module("surface_options", {"surface_options.py": "def f(event, context):\n    return event\n"})
-    with pytest.raises(ConfigurationError, match="timeout_s"):
-        coldframe.function(timeout_s=0)(decorated.f)
+    for wrong in ({"timeout_s": 0}, {"memory_mb": 31}, {"env": {"_HANDLER": "x"}}, {"layers": ["a"] * 6}):
+        with pytest.raises(ConfigurationError, match=next(iter(wrong))):
+            coldframe.function(**wrong)(decorated.f)
     with pytest.raises(TypeError, match="memory"):
         coldframe.function(memory=1)(decorated.f)
     with coldframe.function(name="mine", env={"A": "b"})(decorated.f) as fn:
