@@ -169,10 +169,11 @@ class Host:
         """Destroy every environment and end what is in flight; does nothing the second time."""
         self._closed = True
         with self._lock:
-            pools = list(self._pools.values())
-            self._pools.clear()
+            native, pools = self._native, list(self._pools.values())
         try:
             self._finalizer()
+            if native is not None:
+                native.close()  # whoever else closes it meanwhile: this waits for the same end
         finally:
             inside = getattr(_worker, "inside", False)
             for pool in pools:

@@ -187,3 +187,92 @@ def test_a_function_that_could_not_be_read_is_not_half_known(tmp_path):
     """
     command = [sys.executable, "-c", textwrap.dedent(program), str(site / "more.pth")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "Too many open files\n"
+
+
+# Once, and for a moment: what comes after it is as before.
+
+NOTHING_LEFT = """
+    import contextlib, threading
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+    @contextlib.contextmanager
+    def no_descriptor():
+        "Also of those that others give back meanwhile."
+        taken, none, over = [], threading.Event(), threading.Event()
+        def take():
+            while not over.is_set():
+                try:
+                    taken.append(os.open("/dev/null", os.O_RDONLY))
+                except OSError:
+                    none.set()
+                    over.wait(0.0005)
+        thread = threading.Thread(target=take)
+        thread.start()
+        none.wait()
+        yield
+        over.set()
+        thread.join()
+        for each in taken:
+            os.close(each)
+
+    def wait(condition):
+        deadline = time.monotonic() + 5
+        while not condition() and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def functions(host, count, source="", **options):
+        Path(CODE, "other.py").write_text(source + "\\ndef handler(event, context):\\n    return event\\n")
+        make = lambda number: coldframe.Function("other.handler", CODE, name=f"f{number}", host=host, **options)
+        return [make(number) for number in range(count)]
+"""
+HALF_MADE = """
+    host = coldframe.Host()
+    (fn,) = functions(host, 1, reuse=False)
+    host._native.park_at_most(0, 0)
+    fn(1), fn(1)
+    wait(lambda: not host.environments())
+    with no_descriptor():
+        refused = [outcome(lambda: fn(1)) for _ in range(20)]
+    print(json.dumps({"refused": refused, "after": outcome(lambda: fn(1)), "close": outcome(host.close)}))
+"""
+UNCOUNTED = """
+    host = coldframe.Host(max_memory_mb=60)
+    fns = functions(host, 8, "held = bytes(1) * 10_000_000")
+    with no_descriptor():
+        outcome(lambda: fns[0](1))
+    print(json.dumps({"answers": [outcome(lambda: fn(1)) for fn in fns], "alive": len(host.environments())}))
+    host.close()
+"""
+UNFROZEN = """
+    host = coldframe.Host(freeze_after_ms=400)
+    host._native.park_at_most(0, 0)
+    fns = functions(host, 12)
+    for fn in fns * 2:
+        fn(1)
+    assert "frozen" not in {each.state for each in host.environments()}
+    with no_descriptor():
+        wait(lambda: len(host.environments()) < 12)
+    wait(lambda: all(each.state == "frozen" for each in host.environments()))
+    print(json.dumps({"states": [each.state for each in host.environments()], "after": [fn(1) for fn in fns]}))
+    host.close()
+"""
+
+
+def test_of_a_cgroup_that_could_not_be_made_whole_nothing_stays(tmp_path):
+    told = run(tmp_path, NOTHING_LEFT + HALF_MADE, tmp_path)
+    assert [refusal for refusal in told["refused"] if "Too many open files" in refusal]
+    assert (told["after"], told["close"]) == (OK, OK)
+
+
+def test_the_hosts_memory_is_counted_after_it_as_before(tmp_path):
+    told = run(tmp_path, NOTHING_LEFT + UNCOUNTED, tmp_path)
+    assert set(told["answers"]) == {OK}
+    assert told["alive"] < 8, "of eight that hold 10 MB each, with 60 MB for all"
+
+
+def test_what_could_not_be_frozen_ends(tmp_path):
+    told = run(tmp_path, NOTHING_LEFT + UNFROZEN, tmp_path)
+    assert set(told["states"]) == {"frozen"}
+    assert len(told["states"]) < 12
+    assert told["after"] == [1] * 12

@@ -1,11 +1,13 @@
 """What a preloaded package leaves in its zygote must not be a way past the lock-down, nor a secret that is shared."""
 
 import logging
+import time
 
 import pytest
 
 import coldframe
 
+SLOW_S = 1.5
 HOOK = """
 import os, threading, time
 def tick():
@@ -79,3 +81,20 @@ def test_memory_that_environments_would_share_keeps_a_package_out_of_the_zygote(
                 assert [fn("hello")] == ["\0" * 5]
             assert fns[1]("again") == "\0" * 5
     assert sum(f"{name} is not preloaded" in record.getMessage() for record in caplog.records) >= 1
+
+
+def test_a_package_that_takes_its_time_holds_up_nobody_else(make, installed):
+    """A host has eight zygotes at most: with a ninth on its way, one has to go."""
+    slow = [installed(f"coldframe_test_slow{number}", f"import time\ntime.sleep({SLOW_S})") for number in range(9)]
+    handler = "def handler(event, context):\n    return event\n"
+    with coldframe.Host() as host:
+        quick = make(handler, host=host, reuse=False)
+        assert quick(1) == 1
+        futures = [make(handler, host=host, name=name, preload=[name], timeout_s=60).submit(2) for name in slow]
+        longest = 0.0
+        while not all(future.done() for future in futures):
+            begun = time.monotonic()
+            assert quick(1) == 1
+            longest = max(longest, time.monotonic() - begun)
+        assert [future.result().payload for future in futures] == [2] * 9
+    assert longest < SLOW_S

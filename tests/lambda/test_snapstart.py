@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import signal
 import time
 from pathlib import Path
 
@@ -229,3 +230,41 @@ def test_with_extensions_or_mounts_it_is_refused(make, tmp_path):
 def test_with_a_custom_runtime_it_is_refused_with_the_reason(tmp_path):
     with pytest.raises(coldframe.ConfigurationError, match="one thread"):
         coldframe.Function("app.handler", tmp_path, runtime="provided", snapstart=True)
+
+
+def test_a_signal_handler_that_comes_in_between_waits_for_nothing_that_it_holds_up(make):
+    """An invocation by the thread that is initialising the function would wait for itself; so would a close."""
+    source = "import time\ntime.sleep(1)\ndef handler(event, context):\n    return event\n"
+
+    def interrupted(fn, work):
+        told = []
+
+        def handle(number, frame):
+            begun = time.monotonic()
+            try:
+                work()
+            except coldframe.ColdframeError as error:
+                told.append(str(error))
+            told.append(time.monotonic() - begun)
+
+        before = signal.signal(signal.SIGALRM, handle)
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        try:
+            return fn.invoke(1).payload, told
+        except coldframe.ColdframeError as error:
+            return str(error), told
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+    with coldframe.Host() as host:
+        fn = make(source, host=host, snapstart=True, timeout_s=5)
+        answer, (refusal, took_s) = interrupted(fn, lambda: fn(2))
+        assert answer == 1
+        assert "is being initialised by this very thread" in refusal
+        assert took_s < 1
+        assert fn(3) == 3
+        other = make(source, host=host, name="other", snapstart=True, timeout_s=5)
+        answer, (took_s,) = interrupted(other, host.close)
+        assert "closed" in answer
+        assert took_s < 5

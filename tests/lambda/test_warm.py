@@ -155,6 +155,15 @@ def test_an_environment_that_ends_while_it_is_idle_costs_no_invocation(make):
         assert (after.payload, after.report.start) == ("ok", "cold")
 
 
+def test_what_is_made_ahead_serves_one_event_where_environments_are_not_used_again(make):
+    fn = make(COUNTER, reuse=False)
+    fn.host.prewarm(fn, 2)
+    invocations = [fn.invoke() for _ in range(3)]
+    assert [each.report.start for each in invocations] == ["warm", "warm", "cold"]
+    assert len({each.report.environment_id for each in invocations}) == 3
+    assert len({str(each.payload) for each in invocations}) == 1, "each is the first event of its environment"
+
+
 def test_prewarmed_environments_serve_warm(make):
     fn = make(COUNTER, name="prewarmed")
     fn.host.prewarm(fn, 2)

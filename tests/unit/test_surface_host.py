@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -109,6 +110,46 @@ def test_closing_a_host_destroys_everything_and_ends_what_is_in_flight(make):
     assert "closed" in repr(host)
     with pytest.raises(coldframe.ColdframeError):
         make(ECHO, host=host)
+
+
+def test_whoever_closes_a_host_that_is_being_closed_waits_for_the_same_end(make):
+    with Host() as host:
+        fn = make("import time\ndef handler(event, context):\n    time.sleep(60)\n", host=host, timeout_s=60)
+        futures = [fn.submit() for _ in range(6)]
+        assert until(lambda: [each.state for each in host.environments()] == ["busy"] * 6)
+        left = []
+
+        def close():
+            host.close()
+            left.append(sum(not future.done() for future in futures))
+
+        threads = [threading.Thread(target=close) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+    assert left == [0, 0, 0]
+
+
+def test_an_invocation_that_is_cancelled_waits_for_room_no_longer(make):
+    with Host(max_concurrency=1) as host:
+        fn = make("import time\ndef handler(event, context):\n    time.sleep(event)\n", host=host, timeout_s=60)
+        long = fn.submit(60)
+        assert until(lambda: [each.state for each in host.environments()] == ["busy"])
+        results = fn.map([0])
+        waiting = threading.Thread(target=lambda: next(results, None), daemon=True)
+        waiting.start()
+        (pool,) = until(lambda: [pool for kind, pool in host._pools.items() if kind])
+        assert until(lambda: pool._threads and not pool._work_queue.qsize())
+        future = pool.submit(lambda: None)  # by another thread: the first one waits
+        future.result(10)
+        cancelled = fn._submit(0, None, None, wait=True)
+        assert not cancelled.done()
+        assert cancelled.cancel()
+        before = pool._idle_semaphore
+        assert until(lambda: before.acquire(blocking=False))
+        long.cancel()
+        waiting.join(10)
 
 
 def test_a_closed_host_holds_no_descriptors_even_if_its_functions_are_kept(tmp_path):

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use coldframe_core::function::Function as Inner;
 use coldframe_core::invocation;
+use coldframe_core::owner::Owner;
 use coldframe_core::pool::Core;
 
 use crate::host::refuse_forked;
@@ -17,7 +18,7 @@ pub struct Function {
     /// Not the host's owner: a closed host has nothing open, however long its functions are kept.
     core: Weak<Core>,
     inner: Arc<Inner>,
-    process: u32,
+    owner: Owner,
 }
 
 /// What goes with one event.
@@ -36,8 +37,8 @@ pub struct Call {
 }
 
 impl Function {
-    pub(crate) fn new(core: &Arc<Core>, inner: Arc<Inner>, process: u32) -> Self {
-        Self { core: Arc::downgrade(core), inner, process }
+    pub(crate) fn new(core: &Arc<Core>, inner: Arc<Inner>, owner: Owner) -> Self {
+        Self { core: Arc::downgrade(core), inner, owner }
     }
 
     pub(crate) fn is_of(&self, core: &Arc<Core>) -> bool {
@@ -62,7 +63,7 @@ impl Function {
     /// # Errors
     /// Those of [`Function::invoke`], and [`Error::Cancelled`].
     pub fn call(&self, event: &[u8], call: &Call) -> Result<Outcome> {
-        refuse_forked(self.process)?;
+        refuse_forked(self.owner)?;
         let core = self.core.upgrade().ok_or(Error::Closed("this host"))?;
         let call = invocation::Call {
             event,
@@ -85,7 +86,7 @@ impl Function {
 
     /// Retires the function's environments; it cannot be invoked afterwards. Does nothing the second time.
     pub fn close(&self) {
-        if refuse_forked(self.process).is_ok()
+        if refuse_forked(self.owner).is_ok()
             && let Some(core) = self.core.upgrade()
         {
             core.close_function(&self.inner);

@@ -1,11 +1,11 @@
 //! The owner of environments.
 
 use std::path::PathBuf;
-use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coldframe_core::host::{Facts, Protection};
 use coldframe_core::interpreter::Interpreters;
+use coldframe_core::owner::Owner;
 use coldframe_core::pool::{Core, Options};
 
 use crate::function::Function;
@@ -17,15 +17,15 @@ use crate::{Error, Result, Spec};
 #[derive(Debug)]
 pub struct Host {
     core: Mutex<Option<Arc<Core>>>,
-    process: u32,
+    owner: Owner,
     interpreters: Interpreters,
     /// Where the runtime's files lie, once they do.
     files: Mutex<Option<PathBuf>>,
 }
 
 /// Refuses what belongs to the process that this one was forked off: the threads that watch it are there.
-pub(crate) fn refuse_forked(process: u32) -> Result<()> {
-    if process == process::id() { Ok(()) } else { Err(Error::Closed("in a forked process the host of its parent")) }
+pub(crate) fn refuse_forked(owner: Owner) -> Result<()> {
+    if owner.is_here() { Ok(()) } else { Err(Error::Closed("in a forked process the host of its parent")) }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -39,11 +39,11 @@ impl Host {
     /// [`Error::HostCapability`] where the caller has no cgroups that it may use.
     pub fn new(options: Options) -> Result<Self> {
         let core = Mutex::new(Some(Core::new(options)?));
-        Ok(Self { core, process: process::id(), interpreters: Interpreters::default(), files: Mutex::default() })
+        Ok(Self { core, owner: Owner::default(), interpreters: Interpreters::default(), files: Mutex::default() })
     }
 
     fn core(&self) -> Result<Arc<Core>> {
-        refuse_forked(self.process)?;
+        refuse_forked(self.owner)?;
         lock(&self.core).clone().ok_or(Error::Closed("this host"))
     }
 
@@ -61,7 +61,7 @@ impl Host {
         };
         spec.runtime_dir = self.files(&core)?;
         let function = core.function(spec)?;
-        Ok(Function::new(&core, function, self.process))
+        Ok(Function::new(&core, function, self.owner))
     }
 
     fn files(&self, core: &Core) -> Result<PathBuf> {
@@ -98,9 +98,12 @@ impl Host {
     /// # Errors
     /// [`Error::Kernel`] if something would not die within ten seconds; whoever makes a host next collects what is left.
     pub fn close(&self) -> Result<()> {
-        refuse_forked(self.process)?;
-        let core = lock(&self.core).take();
-        core.map_or(Ok(()), |core| core.end())
+        refuse_forked(self.owner)?;
+        // Whoever else closes it meanwhile waits for the same end.
+        let Some(core) = lock(&self.core).clone() else { return Ok(()) };
+        let ended = core.end();
+        lock(&self.core).take();
+        ended
     }
 }
 
@@ -108,7 +111,7 @@ impl Drop for Host {
     fn drop(&mut self) {
         let core = self.core.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let Some(core) = core else { return };
-        if self.process == process::id() {
+        if self.owner.is_here() {
             core.close();
         } else {
             // Neither the environments nor the thread that watches them are this process's.

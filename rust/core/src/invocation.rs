@@ -1,12 +1,13 @@
 //! One event through one environment.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::defect;
 use crate::environment::{Cause, Environment, Event, Listening, Reply};
 use crate::error::{Error, Result};
 use crate::function::Function;
+use crate::owner::Owner;
 use crate::platform::Phase;
 use crate::pool::Core;
 use crate::pool::admission::Permit;
@@ -89,7 +90,10 @@ impl Call<'_> {
 
 /// The handle by which an invocation is cancelled from elsewhere.
 #[derive(Debug, Default)]
-pub struct Ticket(Mutex<Held>);
+pub struct Ticket {
+    held: Mutex<Held>,
+    owner: Owner,
+}
 
 #[derive(Debug, Default)]
 struct Held {
@@ -98,9 +102,12 @@ struct Held {
 }
 
 impl Ticket {
-    /// Kills the environment that runs the invocation; one that has not begun will not.
+    /// Kills the environment that runs the invocation; one that has not begun will not. Does nothing in a fork of the process.
     pub fn cancel(&self) {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.owner.is_here() {
+            return;
+        }
+        let mut held = self.lock();
         held.cancelled = true;
         if let Some(environment) = held.environment.upgrade() {
             environment.kill(Cause::Cancelled);
@@ -109,12 +116,12 @@ impl Ticket {
 
     /// Whether it was cancelled.
     pub fn is_cancelled(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).cancelled
+        self.lock().cancelled
     }
 
     /// Notes the environment; false if the invocation was cancelled already.
     pub fn hold(&self, environment: &Arc<Environment>) -> bool {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.lock();
         if !held.cancelled {
             held.environment = Arc::downgrade(environment);
         }
@@ -123,7 +130,11 @@ impl Ticket {
 
     /// The invocation has left its environment: a late cancellation must not hit whoever has that next.
     pub(crate) fn release(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).environment = Weak::new();
+        self.lock().environment = Weak::new();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -142,7 +153,7 @@ impl Core {
         let timeout = call.timeout.unwrap_or(function.spec.timeout);
         spec::check_timeout(timeout)?;
         let begun = Instant::now();
-        let permit = self.admit(function, call.wait, call.interrupted)?;
+        let permit = self.admit(function, call.wait, &|| call.ticket.is_cancelled() || (call.interrupted)())?;
         match self.run(function, call, timeout, begun) {
             Ok(Progress::Going(serving, listening, chunk)) => {
                 Ok(Answer::Going(Going::new(serving, listening, chunk, permit)))
@@ -173,7 +184,7 @@ impl Core {
         let (request, token) = random::uuid_and_number();
         // An idle environment may have died, or have something to say that nobody asked for: then the next one, and in
         // the end a new one.
-        while let Some(environment) = function.spec.reuse.then(|| self.reuse(function)).flatten() {
+        while let Some(environment) = self.reuse(function) {
             if !call.ticket.hold(&environment) {
                 self.give_back(&environment);
                 return Err(Error::Cancelled);
@@ -341,7 +352,8 @@ impl Core {
         for environment in &ready {
             // Nobody waited for it.
             environment.phases();
-            self.give_back(environment);
+            // It has seen no event: also where none is to see two.
+            self.keep(environment);
         }
         result
     }

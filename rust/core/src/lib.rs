@@ -36,6 +36,7 @@ pub mod launch;
 pub mod log;
 pub mod mounts;
 pub mod nursery;
+pub mod owner;
 pub mod patience;
 pub mod phases;
 pub mod plan;

@@ -35,6 +35,8 @@ pub struct Nursery {
     /// Those, and why, as they are found.
     notes: Untold<Unfit>,
     next: AtomicU64,
+    /// How often a zygote was asked for.
+    uses: AtomicU64,
 }
 
 /// A module that every environment imports by itself, since none could be forked with it.
@@ -53,12 +55,24 @@ pub struct Busy;
 #[derive(Debug, Default)]
 struct Place {
     zygote: Mutex<Option<Arc<Zygote>>>,
+    /// Which use of all was its last.
     used: AtomicU64,
 }
 
 impl Place {
     fn lock(&self) -> MutexGuard<'_, Option<Arc<Zygote>>> {
         self.zygote.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets the zygote go whose last use is longest ago: it lives on for as long as environments do that were forked from it. One that
+/// somebody is starting stays, since nobody is to wait for that under the lock of all.
+#[expect(clippy::mutable_key_type, reason = "keys are compared by what never changes in them")]
+fn give_one_up(places: &mut HashMap<ZygoteKey, Arc<Place>>) {
+    let alone = places.iter().filter(|(_, place)| Arc::strong_count(place) == 1);
+    let oldest = alone.min_by_key(|(_, place)| place.used.load(Ordering::Relaxed)).map(|(key, _)| key.clone());
+    if let Some(place) = oldest.and_then(|key| places.remove(&key)) {
+        place.lock().take().inspect(|zygote| zygote.retire());
     }
 }
 
@@ -72,6 +86,7 @@ impl Nursery {
             unfit: Mutex::default(),
             notes: Untold::default(),
             next: AtomicU64::new(1),
+            uses: AtomicU64::new(0),
         })
     }
 
@@ -129,21 +144,14 @@ impl Nursery {
     /// The zygote for this key, started if there is none that lives; or what it refused to preload, and why.
     fn zygote_of(&self, house: &House, key: &ZygoteKey) -> Result<Result<Arc<Zygote>, BTreeMap<String, String>>> {
         let place = {
-            let mut zygotes = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-            if !zygotes.contains_key(key) && zygotes.len() >= MOST_ZYGOTES {
-                // It lives on for as long as environments do that were forked from it.
-                let oldest = zygotes
-                    .iter()
-                    .min_by_key(|(_, place)| place.used.load(Ordering::Relaxed))
-                    .map(|(key, _)| key.clone());
-                let removed = oldest.and_then(|key| zygotes.remove(&key));
-                if let Some(place) = removed {
-                    place.lock().take().inspect(|zygote| zygote.retire());
-                }
+            let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            if !places.contains_key(key) && places.len() >= MOST_ZYGOTES {
+                give_one_up(&mut places);
             }
-            Arc::clone(zygotes.entry(key.clone()).or_default())
+            let place = Arc::clone(places.entry(key.clone()).or_default());
+            place.used.store(self.uses.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+            place
         };
-        place.used.store(self.next.load(Ordering::Relaxed), Ordering::Relaxed);
         let mut zygote = place.lock();
         if let Some(zygote) = zygote.as_ref().filter(|zygote| zygote.alive() && zygote.forks() < MOST_FORKS) {
             return Ok(Ok(Arc::clone(zygote)));

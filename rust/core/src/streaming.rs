@@ -11,6 +11,7 @@ use crate::environment::{Cause, Listening, Reply};
 use crate::error::{Error, Result};
 use crate::function::Function;
 use crate::invocation::{Answer, Call, Ticket};
+use crate::owner::Owner;
 use crate::pool::Core;
 use crate::pool::admission::Permit;
 use crate::report::{Outcome, Verdict, too_large};
@@ -38,8 +39,7 @@ pub struct Streaming {
     ticket: Arc<Ticket>,
     state: State,
     outcome: Option<Outcome>,
-    /// The process that it is of: a forked copy has nothing of it.
-    owner: u32,
+    owner: Owner,
 }
 
 enum State {
@@ -76,11 +76,14 @@ impl Going {
 impl Streaming {
     /// An invocation that begins when its first chunk is asked for. Cancelling the ticket ends it, from whatever thread.
     pub fn new(core: Weak<Core>, function: Arc<Function>, ticket: Arc<Ticket>, order: Order) -> Self {
-        Self { core, function, ticket, state: State::Ordered(order), outcome: None, owner: std::process::id() }
+        Self { core, function, ticket, state: State::Ordered(order), outcome: None, owner: Owner::default() }
     }
 
     /// The next chunk; `None` when there is no more, and the outcome is there. What is no stream is one chunk.
     pub fn chunk(&mut self, interrupted: &dyn Fn() -> bool) -> Result<Option<Vec<u8>>> {
+        if !self.owner.is_here() {
+            return Err(Error::Closed("in a forked process the stream of its parent"));
+        }
         let state = std::mem::replace(&mut self.state, State::Over);
         let core = match state {
             State::Over => return Ok(None),
@@ -146,8 +149,7 @@ impl Streaming {
     /// Ends it: an environment that is at it is killed.
     pub fn close(&mut self) {
         let state = std::mem::replace(&mut self.state, State::Over);
-        if std::process::id() != self.owner {
-            // The environment is the parent's, and so is every lock.
+        if !self.owner.is_here() {
             std::mem::forget(state);
             return;
         }

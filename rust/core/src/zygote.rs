@@ -18,6 +18,7 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlag
 
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
+use crate::owner::Owner;
 use crate::plan::{self, environment::Birth};
 use crate::process::{self, Lifelines};
 use crate::snapstart::Base;
@@ -66,7 +67,7 @@ pub struct Zygote {
     /// What has been made ahead for it.
     pub stock: Stock,
     forks: AtomicU64,
-    owner: u32,
+    owner: Owner,
     retired: AtomicBool,
     ended: AtomicBool,
 }
@@ -153,7 +154,7 @@ impl Zygote {
             birth,
             stock: Stock::default(),
             forks: AtomicU64::new(0),
-            owner: std::process::id(),
+            owner: Owner::default(),
             retired: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         }
@@ -262,8 +263,7 @@ impl Zygote {
     /// Ends it, and with it every environment that was forked from it, and waits for that until then.
     pub fn end(&self, deadline: Instant) {
         self.kill();
-        // A forked copy of the embedding process has no say over it.
-        if std::process::id() != self.owner || self.ended.swap(true, Ordering::AcqRel) {
+        if !self.owner.is_here() || self.ended.swap(true, Ordering::AcqRel) {
             return;
         }
         // One that will not die is left to the next start.
@@ -277,7 +277,7 @@ impl Zygote {
 
     /// Has it end, without waiting for that.
     pub fn kill(&self) {
-        if std::process::id() == self.owner && !self.ended.load(Ordering::Acquire) {
+        if self.owner.is_here() && !self.ended.load(Ordering::Acquire) {
             match &self.kept {
                 Kept::Cgroup(cgroup) => {
                     let _ = cgroup.kill();

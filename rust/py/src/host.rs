@@ -83,8 +83,11 @@ impl Host {
     }
 
     #[getter]
-    fn parked(&self) -> PyResult<usize> {
-        border(|| Ok(self.lock().as_ref().map_or(0, |core| core.parked())))
+    fn parked(&self, py: Python<'_>) -> PyResult<usize> {
+        border(|| {
+            let core = self.lock().clone();
+            Ok(py.detach(|| core.map_or(0, |core| core.parked())))
+        })
     }
 
     #[getter]
@@ -123,9 +126,10 @@ impl Host {
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         border(|| {
-            let core = self.lock().take();
-            let Some(core) = core else { return Ok(()) };
+            // Whoever else closes it meanwhile waits for the same end.
+            let Some(core) = self.lock().clone() else { return Ok(()) };
             let closed = py.detach(|| core.end());
+            self.lock().take();
             news::tell(py, &core)?;
             closed.map_err(to_python)
         })

@@ -27,15 +27,20 @@ pub struct Usage {
 }
 
 /// One cgroup's, opened when they are first needed.
-#[derive(Debug, Default)]
-pub struct Gauges(Arc<Slot>);
+#[derive(Debug)]
+pub struct Gauges {
+    slot: Arc<Slot>,
+    shared: Arc<Shared>,
+}
 
 type Slot = Mutex<Option<Open>>;
 
-/// Those that are open now, the oldest first. Taken only when one is opened: what is open is used without it.
-static OPEN: Mutex<VecDeque<Weak<Slot>>> = Mutex::new(VecDeque::new());
+/// Those of a host that are open now, the oldest first. Taken only when one is opened: what is open is used without it. No static:
+/// in a fork of the process it might be locked for ever.
+#[derive(Debug, Default)]
+pub(super) struct Shared(Mutex<VecDeque<Weak<Slot>>>);
 
-/// Descriptors are the embedding process's, too: of a thousand that it may have, an eighth goes into this.
+/// Descriptors are the embedding process's, too: of a thousand that it may have, an eighth goes into a host's.
 const SHARE: u64 = 32;
 
 #[derive(Debug)]
@@ -66,6 +71,11 @@ impl Counter {
 type Words = [&'static str; 2];
 
 impl Gauges {
+    /// None is open yet.
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        Self { slot: Arc::default(), shared: Arc::clone(shared) }
+    }
+
     /// Asks for every process to be stopped, or to go on. The kernel does it in its own time.
     pub fn freeze(&self, cgroup: &Cgroup, frozen: bool) -> Result<()> {
         let write = |open: &Open| match &open.freezer {
@@ -94,17 +104,17 @@ impl Gauges {
 
     /// Closes them, until they are needed again.
     pub fn close(&self) {
-        *lock(&self.0) = None;
+        *lock(&self.slot) = None;
     }
 
     fn with<T>(&self, cgroup: &Cgroup, work: impl FnOnce(&Open) -> T) -> io::Result<T> {
-        let mut slot = lock(&self.0);
+        let mut slot = lock(&self.slot);
         if let Some(open) = &*slot {
             return Ok(work(open));
         }
         let open = Open::new(cgroup)?;
-        let mut kept = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.push_back(Arc::downgrade(&self.0));
+        let mut kept = self.shared.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push_back(Arc::downgrade(&self.slot));
         while kept.len() > most() {
             // One that is in use at this moment stays open until its environment ends: that happens to few.
             if let Some(oldest) = kept.pop_front().and_then(|oldest| oldest.upgrade())
@@ -210,13 +220,23 @@ mod tests {
         }
         let place = || Place::V2(path.clone());
         let places = [(Controller::Cpu, place()), (Controller::Memory, place())].into();
-        (path.clone(), Cgroup { unified: Some(path), places, freezer: None, accounts: None, freezes: true })
+        (
+            path.clone(),
+            Cgroup {
+                unified: Some(path),
+                places,
+                freezer: None,
+                accounts: None,
+                freezes: true,
+                gauges: Arc::default(),
+            },
+        )
     }
 
     #[test]
     fn what_is_open_is_read_anew_each_time() {
         let (path, cgroup) = cgroup("read");
-        let gauges = Gauges::default();
+        let gauges = cgroup.gauges();
         let usage = gauges.usage(&cgroup);
         assert_eq!((usage.cpu.as_micros(), usage.throttled.as_micros(), usage.peak), (15_828, 7, 4096));
         fs::write(path.join("memory.peak"), "8192\n").expect("a file");
@@ -237,13 +257,13 @@ mod tests {
         let (path, cgroup) = cgroup("many");
         let descriptors = || fs::read_dir("/proc/self/fd").expect("descriptors").count();
         let before = descriptors();
-        let many: Vec<Gauges> = (0..most() + 50).map(|_| Gauges::default()).collect();
+        let many: Vec<Gauges> = (0..most() + 50).map(|_| cgroup.gauges()).collect();
         for gauges in &many {
             assert_eq!(gauges.usage(&cgroup).peak, 4096);
         }
         // Other tests have their own.
         assert!(descriptors() < before + 4 * most() + 100);
-        assert!(lock(&many[0].0).is_none() && lock(&many[most()].0).is_some());
+        assert!(lock(&many[0].slot).is_none() && lock(&many[most()].slot).is_some());
         assert_eq!(many[0].usage(&cgroup).peak, 4096, "opened again");
         fs::remove_dir_all(&path).expect("removed");
     }

@@ -17,7 +17,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -48,7 +48,9 @@ pub struct Groups {
     freezer: Option<PathBuf>,
     accounts: Option<PathBuf>,
     freezes: bool,
-    memory: OnceLock<Option<File>>,
+    /// What tells how much memory everything uses: asked before every environment, and kept open.
+    memory: Option<File>,
+    gauges: Arc<gauges::Shared>,
     spares: spares::Spares,
 }
 
@@ -63,7 +65,8 @@ impl Groups {
             freezer: None,
             accounts: None,
             freezes: layout.can_freeze(),
-            memory: OnceLock::new(),
+            memory: None,
+            gauges: Arc::default(),
             spares: spares::Spares::default(),
         };
         if let Some(path) = &groups.unified {
@@ -96,6 +99,13 @@ impl Groups {
         let stand_in = |own: Option<&Path>| own.map(|own| below(own, name)).transpose();
         let [freezer, accounts] = layout.stand_ins();
         (groups.freezer, groups.accounts) = (stand_in(freezer)?, stand_in(accounts)?);
+        let used = groups.places.get(&Controller::Memory).map(|place| match place {
+            Place::V1(path) => path.join("memory.usage_in_bytes"),
+            Place::V2(path) => path.join("memory.current"),
+        });
+        let open =
+            |path: PathBuf| File::open(&path).map_err(|e| Error::kernel("opening", path.display().to_string(), e));
+        groups.memory = used.map(open).transpose()?;
         Ok(groups)
     }
 
@@ -123,34 +133,35 @@ impl Groups {
     /// A cgroup for one environment or zygote. `zygote` may then put children into it without any capability: the
     /// kernel wants write access to `cgroup.procs` of the target and of the common ancestor.
     pub fn create(&self, name: &str, zygote: Option<u32>) -> Result<Cgroup> {
-        let mut cgroup =
-            Cgroup { unified: None, places: BTreeMap::new(), freezer: None, accounts: None, freezes: self.freezes };
-        cgroup.unified = self.make_unified(name, zygote)?;
-        for (&controller, place) in &self.places {
+        let below = |path: &Option<PathBuf>| path.as_ref().map(|path| path.join(name));
+        let places = self.places.iter().map(|(&controller, place)| {
             let place = match place {
-                Place::V1(path) => {
-                    let path = below(path, name)?;
-                    if controller == Controller::Memory {
-                        v1::limit_sockets(&path)?;
-                    }
-                    Place::V1(path)
-                }
+                Place::V1(path) => Place::V1(path.join(name)),
                 Place::V2(path) => Place::V2(path.join(name)),
             };
-            cgroup.places.insert(controller, place);
-        }
-        let stand_in = |path: &Option<PathBuf>| path.as_ref().map(|path| below(path, name)).transpose();
-        (cgroup.freezer, cgroup.accounts) = (stand_in(&self.freezer)?, stand_in(&self.accounts)?);
+            (controller, place)
+        });
+        let mut cgroup = Cgroup {
+            unified: None,
+            places: places.collect(),
+            freezer: below(&self.freezer),
+            accounts: below(&self.accounts),
+            freezes: self.freezes,
+            gauges: Arc::clone(&self.gauges),
+        };
+        // Known before it is made: what is there of it goes when not all of it could be made.
+        self.join_unified(&mut cgroup, name, zygote).and_then(|()| cgroup.make_legacy()).inspect_err(|_| {
+            let _ = cgroup.remove();
+        })?;
         Ok(cgroup)
     }
 
-    fn make_unified(&self, name: &str, zygote: Option<u32>) -> Result<Option<PathBuf>> {
-        let Some(path) = self.unified.as_ref().map(|path| path.join(name)) else { return Ok(None) };
-        make(&path)?;
-        if let Some(uid) = zygote {
-            own_procs(&path, uid)?;
-        }
-        Ok(Some(path))
+    /// Makes the part of it that lies in the version 2 tree.
+    fn join_unified(&self, cgroup: &mut Cgroup, name: &str, zygote: Option<u32>) -> Result<()> {
+        cgroup.unified = self.unified.as_ref().map(|path| path.join(name));
+        let Some(path) = &cgroup.unified else { return Ok(()) };
+        make(path)?;
+        zygote.map_or(Ok(()), |uid| own_procs(path, uid))
     }
 
     /// Lets `zygote` move its children below this process's cgroup of the version 2 tree.
@@ -173,16 +184,8 @@ impl Groups {
 
     /// Memory that everything below uses now, in bytes; `None` without a memory controller.
     pub fn memory_used(&self) -> Option<u64> {
-        // Asked before every environment: kept open.
-        let file = self.memory.get_or_init(|| {
-            let path = match self.places.get(&Controller::Memory)? {
-                Place::V1(path) => path.join("memory.usage_in_bytes"),
-                Place::V2(path) => path.join("memory.current"),
-            };
-            File::open(path).ok()
-        });
         let mut buffer = [0; 32];
-        let len = rustix::io::pread(file.as_ref()?, &mut buffer, 0).ok()?;
+        let len = rustix::io::pread(self.memory.as_ref()?, &mut buffer, 0).ok()?;
         std::str::from_utf8(&buffer[..len]).ok()?.trim().parse().ok()
     }
 
@@ -228,9 +231,28 @@ pub struct Cgroup {
     freezer: Option<PathBuf>,
     accounts: Option<PathBuf>,
     freezes: bool,
+    gauges: Arc<gauges::Shared>,
 }
 
 impl Cgroup {
+    /// Makes the parts of it that lie in hierarchies of version 1.
+    fn make_legacy(&self) -> Result<()> {
+        for (&controller, place) in &self.places {
+            if let Place::V1(path) = place {
+                make(path)?;
+                if controller == Controller::Memory {
+                    v1::limit_sockets(path)?;
+                }
+            }
+        }
+        self.freezer.iter().chain(&self.accounts).try_for_each(|path| make(path))
+    }
+
+    /// What is kept open of it.
+    pub fn gauges(&self) -> Gauges {
+        Gauges::new(&self.gauges)
+    }
+
     /// The directories by hierarchy: `unified`, or the version 1 controller's name.
     pub fn paths(&self) -> BTreeMap<String, PathBuf> {
         let mut paths = BTreeMap::new();

@@ -131,11 +131,15 @@ mod tests {
 
         fn reclaim(&self, place: impl Fn(PathBuf) -> Place, swap: u64, idle: bool) -> Result<bool> {
             let places = [(Controller::Memory, place(self.0.clone()))].into();
-            Cgroup { unified: None, places, freezer: None, accounts: None, freezes: false }.reclaim(
-                64 << 20,
-                swap,
-                &|| idle,
-            )
+            Cgroup {
+                unified: None,
+                places,
+                freezer: None,
+                accounts: None,
+                freezes: false,
+                gauges: std::sync::Arc::default(),
+            }
+            .reclaim(64 << 20, swap, &|| idle)
         }
     }
 

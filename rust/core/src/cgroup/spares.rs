@@ -36,7 +36,7 @@ impl Groups {
     /// A cgroup for an environment, as `create` makes it, or one that was kept.
     pub fn lease(&self, name: &str, zygote: Option<u32>) -> Result<Cgroup> {
         let Some(mut cgroup) = self.spares.lock().pop() else { return self.create(name, zygote) };
-        cgroup.unified = self.make_unified(name, zygote).inspect_err(|_| drop(cgroup.remove()))?;
+        self.join_unified(&mut cgroup, name, zygote).inspect_err(|_| drop(cgroup.remove()))?;
         Ok(cgroup)
     }
 

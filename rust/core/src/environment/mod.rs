@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::function::Function;
 use crate::log::Log;
 use crate::mounts;
+use crate::owner::Owner;
 use crate::patience::Patience;
 use crate::phases::Phases;
 use crate::process;
@@ -110,6 +111,7 @@ pub struct Environment {
     owns_cgroup: RwLock<bool>,
     gauges: Gauges,
     patience: Patience,
+    owner: Owner,
     function: Arc<Function>,
     state: AtomicU8,
     cause: AtomicU8,
@@ -209,6 +211,7 @@ impl Environment {
             Err(e) => return Err(Box::new((seat, Error::kernel("serving Lambda's APIs to", "an environment", e)))),
         };
         let Seat { pid, pidfd, control, channel, output, alarm, cgroup, slot, listener: _ } = seat;
+        let gauges = cgroup.gauges();
         let now = SystemTime::now();
         let log = Log::new((function.spec.log_kb as usize) << 10, function.subject.logging);
         Ok(Self {
@@ -223,8 +226,9 @@ impl Environment {
             alarm,
             cgroup,
             owns_cgroup: RwLock::new(true),
-            gauges: Gauges::default(),
+            gauges,
             patience: Patience::default(),
+            owner: Owner::default(),
             function: Arc::clone(function),
             state: AtomicU8::new(state as u8),
             cause: AtomicU8::new(Cause::None as u8),
@@ -307,6 +311,9 @@ impl Environment {
 
     /// Ends it, with everything that runs in it. Only the first cause counts. Extensions are told before, and have a moment.
     pub fn kill(&self, cause: Cause) {
+        if !self.owner.is_here() {
+            return;
+        }
         let first = self.cause.compare_exchange(Cause::None as u8, cause as u8, Ordering::AcqRel, Ordering::Acquire);
         if first.is_err() && self.ended() || self.takes_leave(cause) {
             return;

@@ -50,8 +50,15 @@ impl Core {
             if let Some(place) = shared.try_lock() {
                 break place;
             }
-            if (need.interrupted)() || need.ticket.is_cancelled() {
+            if need.ticket.is_cancelled() || (need.interrupted)() {
                 return Err(Error::Cancelled);
+            }
+            if shared.is_made_here() {
+                return Err(Error::Throttled(format!(
+                    "function {:?} is being initialised by this very thread, which a signal has interrupted; invoke it when \
+                     that is over, or from another thread",
+                    function.spec.name
+                )));
             }
             std::thread::sleep(LOOK);
         };
@@ -62,7 +69,9 @@ impl Core {
             base.retire();
             base.kill();
         }
+        let making = shared.making();
         let based = self.make_base(function, need)?;
+        drop(making);
         if let Based::Made(base, _) = &based {
             self.nursery.adopt(Arc::clone(base));
             *place = Some(Arc::clone(base));
@@ -78,7 +87,7 @@ impl Core {
 
     fn make_base(&self, function: &Arc<Function>, need: &Need<'_>) -> Result<Based> {
         self.make_memory_room()?;
-        let _making = self.begin()?;
+        let making = self.begin()?;
         let begun = Instant::now();
         let zygote = self.nursery.zygote(&self.house, function)?;
         let facts = &self.house.facts;
@@ -100,8 +109,11 @@ impl Core {
             environment.kill(Cause::Cancelled);
             return Err(Error::Cancelled);
         }
+        // It is watched from now on: who closes the host meanwhile, perhaps in a signal handler on this thread, ends it.
+        drop(making);
         let reply = self.initialise_base(&environment, need);
         need.ticket.release();
+        let _making = self.begin().inspect_err(|_| environment.kill(Cause::Retired))?;
         let reply = reply.inspect_err(|_| environment.kill(Cause::Retired))?;
         match reply {
             Reply::Answer(Kind::Ready, _) if environment.usable() => {}

@@ -37,9 +37,21 @@ impl Core {
     /// the next start.
     pub fn close(&self) -> bool {
         if self.closed.swap(true, Ordering::AcqRel) {
-            return true;
+            return self.wait_for_the_end();
         }
-        let deadline = Instant::now() + CLOSING;
+        let ended = self.end_all(Instant::now() + CLOSING);
+        self.lock().ended = Some(ended);
+        self.room.notify_all();
+        ended
+    }
+
+    /// Waits for somebody else who is closing it; whether everything has ended.
+    fn wait_for_the_end(&self) -> bool {
+        let waited = self.room.wait_timeout_while(self.lock(), 2 * CLOSING, |pool| pool.ended.is_none());
+        waited.unwrap_or_else(PoisonError::into_inner).0.ended == Some(true)
+    }
+
+    fn end_all(&self, deadline: Instant) -> bool {
         self.status().inspect(|status| status.stop());
         self.room.notify_all();
         let living = self.supervisor.living();
@@ -82,9 +94,14 @@ impl Core {
         }
         let (cgroups, processes) = self.left();
         let cgroups: Vec<String> = cgroups.iter().map(|path| path.display().to_string()).collect();
+        let why = if processes.is_empty() {
+            "not everything of it could be removed"
+        } else {
+            "an environment would not die within ten seconds"
+        };
         let subject = format!(
-            "the host: an environment would not die within ten seconds; left are the processes {processes:?} and the \
-             cgroups [{}]; the next host collects them when they can be ended",
+            "the host: {why}; left are the processes {processes:?} and the cgroups [{}]; the next host collects them when they \
+             can be ended",
             cgroups.join(", ")
         );
         Err(Error::kernel("closing", subject, std::io::Error::from(std::io::ErrorKind::TimedOut)))

@@ -89,7 +89,7 @@ impl Core {
                 Ok(created) => break created,
                 Err(Error::Throttled(_)) if wait && self.lock().in_flight > 1 => {
                     drop(self.wait_for_room(self.lock()));
-                    if interrupted() {
+                    if ticket.is_cancelled() || interrupted() {
                         return Err(Error::Cancelled);
                     }
                 }

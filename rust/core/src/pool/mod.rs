@@ -53,6 +53,14 @@ pub struct Options {
     pub take: bool,
 }
 
+impl Options {
+    /// Spans that can be added to a time: nobody waits longer.
+    fn bounded(self) -> Self {
+        const LONGEST: Duration = Duration::from_secs(1_000_000_000);
+        Self { idle_timeout: self.idle_timeout.min(LONGEST), freeze_after: self.freeze_after.min(LONGEST), ..self }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -104,6 +112,8 @@ struct Pool {
     /// Environments that are being made.
     making: usize,
     functions: HashMap<u64, Share>,
+    /// What came of the end of the host, once it has come.
+    ended: Option<bool>,
     idle: Idle<Arc<Environment>>,
     /// Host users, the one that has rested longest first.
     slots: VecDeque<u32>,
@@ -123,6 +133,7 @@ struct Share {
 impl Core {
     /// Looks at the host, collects what dead owners left, and starts the supervisor.
     pub fn new(options: Options) -> Result<Arc<Self>> {
+        let options = options.bounded();
         let house = House::new(options.take)?;
         let ready = || Ok((Nursery::new()?, Bases::new()?, Supervisor::new()?, Keeper::new()?));
         let (nursery, bases, supervisor, keeper) = ready().inspect_err(|_| {
@@ -205,11 +216,24 @@ impl Core {
 
     /// Takes an environment back after an invocation.
     pub fn give_back(&self, environment: &Arc<Environment>) {
-        if self.closed.load(Ordering::Acquire) || !environment.function().spec.reuse || !environment.usable() {
-            environment.set_state(EnvironmentState::Ready);
-            // By another thread: the caller has its answer, and an end takes as long as one.
-            self.supervisor.condemn(environment);
-            return;
+        if environment.function().spec.reuse {
+            self.keep(environment);
+        } else {
+            self.let_go(environment);
+        }
+    }
+
+    /// Ends an environment that answers nothing more: by another thread, since the caller has its answer, and an end takes as
+    /// long as one.
+    fn let_go(&self, environment: &Arc<Environment>) {
+        environment.set_state(EnvironmentState::Ready);
+        self.supervisor.condemn(environment);
+    }
+
+    /// Keeps an environment for the next event.
+    pub(crate) fn keep(&self, environment: &Arc<Environment>) {
+        if self.closed.load(Ordering::Acquire) || !environment.usable() {
+            return self.let_go(environment);
         }
         environment.set_state(EnvironmentState::Ready);
         let now = Instant::now();
@@ -250,9 +274,11 @@ impl Core {
     pub fn retire_idle(&self, now: Instant) -> Option<Instant> {
         let mut pool = self.lock();
         let expired = pool.idle.expire(now, self.options.idle_timeout);
-        // Under the lock: none of them can be given an event meanwhile.
-        for environment in pool.idle.to_freeze(now) {
-            let _ = environment.freeze();
+        // Under the lock: none of them can be given an event meanwhile. What cannot be made to stand still goes.
+        let to_freeze = pool.idle.to_freeze(now).into_iter();
+        let doomed: Vec<_> = to_freeze.filter(|environment| environment.freeze().is_err()).cloned().collect();
+        for environment in &doomed {
+            pool.idle.remove(environment.stay());
         }
         let rest = self.rest();
         let due: Vec<Due> =
@@ -264,7 +290,7 @@ impl Core {
             self.keeper.wake_at(now);
         }
         // Without the lock: each takes some writes to its cgroup.
-        for environment in expired {
+        for environment in expired.into_iter().chain(doomed) {
             environment.kill(Cause::Retired);
         }
         next

@@ -9,6 +9,7 @@ pub mod tracer;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, ThreadId};
 
 use self::tracer::{Program, Tracer};
 use crate::environment::{Cause, Environment};
@@ -44,16 +45,44 @@ pub struct Bases {
 
 /// Where one function's base is.
 #[derive(Debug, Default)]
-pub struct Place(Mutex<Option<Arc<Zygote>>>);
+pub struct Place {
+    base: Mutex<Option<Arc<Zygote>>>,
+    /// Who makes one.
+    maker: Mutex<Option<ThreadId>>,
+}
 
 impl Place {
+    /// Notes that this thread makes one, until what is returned is dropped.
+    pub fn making(&self) -> Making<'_> {
+        *self.maker() = Some(thread::current().id());
+        Making(self)
+    }
+
+    /// Whether it is this very thread that makes one: a signal handler of Python's came in between, and waiting would be for ever.
+    pub fn is_made_here(&self) -> bool {
+        *self.maker() == Some(thread::current().id())
+    }
+
+    fn maker(&self) -> MutexGuard<'_, Option<ThreadId>> {
+        self.maker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Its base; nothing while somebody makes one.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, Option<Arc<Zygote>>>> {
-        match self.0.try_lock() {
+        match self.base.try_lock() {
             Ok(place) => Some(place),
             Err(std::sync::TryLockError::Poisoned(place)) => Some(place.into_inner()),
             Err(std::sync::TryLockError::WouldBlock) => None,
         }
+    }
+}
+
+/// A base is being made.
+pub struct Making<'a>(&'a Place);
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        *self.0.maker() = None;
     }
 }
 

@@ -13,6 +13,7 @@ use rustix::net::sockopt::Timeout;
 use rustix::net::{SendFlags, send};
 
 use crate::error::{Error, Result};
+use crate::owner::Owner;
 use crate::plan::User;
 use crate::process;
 use crate::zygote::receive;
@@ -47,7 +48,7 @@ pub struct Tracer {
     /// Where id maps are asked for, by one at a time.
     maps: Mutex<OwnedFd>,
     pidfd: OwnedFd,
-    owner: u32,
+    owner: Owner,
 }
 
 impl Tracer {
@@ -67,7 +68,7 @@ impl Tracer {
             map: None,
         })
         .map_err(failed)?;
-        Ok(Self { channel, maps: Mutex::new(maps), pidfd, owner: std::process::id() })
+        Ok(Self { channel, maps: Mutex::new(maps), pidfd, owner: Owner::default() })
     }
 
     /// Whether tracers can do what they have to on this host.
@@ -122,7 +123,7 @@ impl Tracer {
 
     /// Has it end, and with it whoever it traces.
     pub fn kill(&self) {
-        if std::process::id() == self.owner {
+        if self.owner.is_here() {
             process::kill(self.pidfd.as_fd());
         }
     }
@@ -147,7 +148,7 @@ impl Tracer {
 impl Drop for Tracer {
     fn drop(&mut self) {
         self.kill();
-        if std::process::id() == self.owner && process::readable(self.pidfd.as_fd(), END) {
+        if self.owner.is_here() && process::readable(self.pidfd.as_fd(), END) {
             process::reap(self.pidfd.as_fd());
         }
     }

@@ -23,6 +23,7 @@ use sha2::{Digest, Sha256};
 
 use self::tree::{Found, Reading, Room, Tree, shown};
 use crate::error::{Error, Result};
+use crate::owner::Owner;
 use crate::spec::{Architecture, Sizes};
 
 /// How many layers a function may have, as in Lambda.
@@ -302,7 +303,7 @@ impl Shelf {
         if !holds.contains_key(&key) {
             fs::rename(&draft.0, &path).map_err(|error| Error::kernel("making a snapshot", shown(&path), error))?;
         }
-        let hold = Arc::new(Hold { shelf: Arc::clone(self), key: key.clone(), maker: std::process::id() });
+        let hold = Arc::new(Hold { shelf: Arc::clone(self), key: key.clone(), owner: Owner::default() });
         holds.insert(key.clone(), Arc::downgrade(&hold));
         Ok(Snapshot { key, path, hold })
     }
@@ -322,13 +323,12 @@ impl Drop for Draft {
 struct Hold {
     shelf: Arc<Shelf>,
     key: String,
-    maker: u32,
+    owner: Owner,
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        // After a fork the directory is the parent's, and the lock may be held by a thread that is not here.
-        if self.maker != std::process::id() {
+        if !self.owner.is_here() {
             return;
         }
         let mut holds = lock(&self.shelf.holds);
