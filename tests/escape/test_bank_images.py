@@ -156,6 +156,14 @@ def test_an_image_that_never_ends_is_bounded(without, tmp_path):
     away = [(f"{'d/' * depth}.wh..wh..opq", "", 0o644) for depth in range(60)] * 20
     code = layout(tmp_path / "busy", [names, [*names, *away], [*away, ("entry", LOOK, 0o755)]], Entrypoint=["/entry"])
     coldframe.Function("", code, runtime="provided", host=host).close()
+    # Links that lead to and fro, each through a folder that lies as deep as can be, and a name that leads through all.
+    deep, there = "/".join(["d" * 120] * 31), "a/../" * 790
+    links = [special("L1", tarfile.SYMTYPE, f"/{deep}/L2")]
+    links += [special(f"{deep}/L{n}", tarfile.SYMTYPE, there + (f"L{n + 1}" if n < 40 else ".")) for n in range(2, 41)]
+    content = [*links, *(special("L1/x", tarfile.FIFOTYPE) for _ in range(1000)), ("entry", LOOK, 0o755)]
+    code = layout(tmp_path / "maze", [content], compress=True, Entrypoint=["/entry"])
+    with pytest.raises(coldframe.ConfigurationError, match="leads to and fro"):
+        coldframe.Function("", code, runtime="provided", host=host)
 
 
 @pytest.mark.bank("O56")

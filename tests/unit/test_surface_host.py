@@ -6,13 +6,14 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import psutil
 import pytest
 
 import coldframe
-from coldframe import ConfigurationError, Function, Hardening, Host, ThrottledError
+from coldframe import ConfigurationError, Function, Hardening, Host, ThrottledError, _core
 
 ECHO = "def handler(event, context):\n    return event\n"
 SLEEP = "import time\ndef handler(event, context):\n    time.sleep(event)\n    return event\n"
@@ -136,20 +137,23 @@ def test_an_invocation_that_is_cancelled_waits_for_room_no_longer(make):
         fn = make("import time\ndef handler(event, context):\n    time.sleep(event)\n", host=host, timeout_s=60)
         long = fn.submit(60)
         assert until(lambda: [each.state for each in host.environments()] == ["busy"])
-        results = fn.map([0])
-        waiting = threading.Thread(target=lambda: next(results, None), daemon=True)
+        ticket, told = _core.Ticket(), []
+
+        def wait():
+            try:
+                fn._live().invoke(b"0", ticket=ticket, wait=True)
+            except CancelledError as error:
+                told.append(error)
+
+        waiting = threading.Thread(target=wait)
         waiting.start()
-        (pool,) = until(lambda: [pool for kind, pool in host._pools.items() if kind])
-        assert until(lambda: pool._threads and not pool._work_queue.qsize())
-        future = pool.submit(lambda: None)  # by another thread: the first one waits
-        future.result(10)
-        cancelled = fn._submit(0, None, None, wait=True)
-        assert not cancelled.done()
-        assert cancelled.cancel()
-        before = pool._idle_semaphore
-        assert until(lambda: before.acquire(blocking=False))
+        waiting.join(0.2)
+        assert waiting.is_alive()
+        ticket.cancel()
+        waiting.join(5)
+        assert told
+        assert not long.done()
         long.cancel()
-        waiting.join(10)
 
 
 def test_a_closed_host_holds_no_descriptors_even_if_its_functions_are_kept(tmp_path):

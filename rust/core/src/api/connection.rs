@@ -14,13 +14,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use hyper::Method;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Sleep, sleep};
+use tokio::task::{AbortHandle, JoinSet, spawn_blocking, yield_now};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::session::Shared;
 use super::{answer, peer, route};
@@ -39,6 +40,9 @@ const PIECE: usize = 64 << 10;
 const BLANK: usize = 16;
 /// For how long the head of a request may be incomplete.
 const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 60 });
+/// How long the next connection waits whose user has to be looked up, and the next request after one that no invocation needs:
+/// the thread that answers is everybody's, and its time is in nobody's share.
+const PACE: Duration = Duration::from_millis(5);
 /// How long the server waits when the host is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -61,12 +65,14 @@ pub async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let clock = Arc::new(AtomicU64::new(0));
     let mut tasks = JoinSet::new();
     let mut open: Vec<(AbortHandle, Arc<Gauge>)> = Vec::new();
+    let mut next = Instant::now();
     loop {
+        sleep_until(next).await;
         let stream = {
-            let mut next = pin!(listener.accept());
+            let mut coming = pin!(listener.accept());
             poll_fn(|cx| {
                 while let Poll::Ready(Some(_)) = tasks.poll_join_next(cx) {}
-                next.as_mut().poll(cx)
+                coming.as_mut().poll(cx)
             })
             .await
         };
@@ -75,9 +81,14 @@ pub async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             sleep(PAUSE).await;
             continue;
         };
-        let heard = |user| stream.local_addr().is_ok_and(|server| peer::is_of(user, client, server));
-        if !shared.about.only.is_none_or(heard) {
-            continue;
+        if let Some(user) = shared.about.only {
+            // Not on this thread: all connections of the host are looked through.
+            let server = stream.local_addr();
+            let heard = spawn_blocking(move || server.is_ok_and(|server| peer::is_of(user, client, server)));
+            next = Instant::now() + PACE;
+            if !heard.await.unwrap_or(false) {
+                continue;
+            }
         }
         open.retain(|(task, _)| !task.is_finished());
         if open.len() >= CONNECTIONS {
@@ -99,7 +110,13 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, gauge: Arc<Gauge>) {
     let service = service_fn(|request| {
         gauge.begin();
         async {
+            let needless = request.method() == Method::GET && request.uri().path().ends_with("/ping");
             let answer = shared.contain(route::answer(&shared, request)).await;
+            if needless || answer.as_ref().is_none_or(|answer| !answer.status().is_success()) {
+                sleep(PACE).await;
+            }
+            // Others have their turn, however many requests this one has sent ahead.
+            yield_now().await;
             gauge.end();
             Ok::<_, Infallible>(answer.unwrap_or_else(|| answer::internal().into()))
         }

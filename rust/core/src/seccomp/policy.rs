@@ -27,6 +27,8 @@ pub const EINVAL: u16 = 22;
 pub const ENOTTY: u16 = 25;
 /// "Function not implemented": what makes libraries fall back on an older call.
 pub const ENOSYS: u16 = 38;
+/// "Protocol not available": what a kernel without an option says.
+pub const ENOPROTOOPT: u16 = 92;
 /// "Protocol not supported".
 pub const EPROTONOSUPPORT: u16 = 93;
 /// "Operation not supported": what file copying takes for a file system without extended attributes.
@@ -93,6 +95,11 @@ const fn only(argument: u8, mask: u32, cases: &'static [Case], error: u16) -> Ru
     Rule::Switch { argument, mask, cases, otherwise: Verdict::Refuse(error) }
 }
 
+/// What holds for options of a socket, at one level.
+const fn options(cases: &'static [Case]) -> Rule {
+    only(2, ALL_BITS, cases, ENOPROTOOPT)
+}
+
 const fn allow(values: &'static [u32]) -> Case {
     Case { values, rule: ALLOW }
 }
@@ -110,6 +117,52 @@ const PERSONALITIES: &[u32] = &[0, u32::MAX];
 
 const SOL_SOCKET: u32 = 1;
 const SO_LINGER: u32 = 13;
+/// Those that concern the socket alone. Not among them is what holds memory of the kernel's that no cgroup counts, for each of
+/// thousands of sockets: filters (compiled), copies of what was sent (`SO_TIMESTAMPING`, `SO_ZEROCOPY`).
+const SOCKET_OPTIONS: &[u32] = &[
+    2, 5, 6, // SO_REUSEADDR, SO_DONTROUTE, SO_BROADCAST
+    7, 8, // SO_SNDBUF, SO_RCVBUF
+    9, 10, 12, 15, // SO_KEEPALIVE, SO_OOBINLINE, SO_PRIORITY, SO_REUSEPORT
+    16, 18, 20, 21, // SO_PASSCRED, SO_RCVLOWAT, SO_RCVTIMEO, SO_SNDTIMEO
+    29, 35, // SO_TIMESTAMP, SO_TIMESTAMPNS: of what is received
+    42, 47, 49, // SO_PEEK_OFF, SO_MAX_PACING_RATE, SO_INCOMING_CPU
+    63, 64, 66, 67, // SO_TIMESTAMP, SO_TIMESTAMPNS, SO_RCVTIMEO, SO_SNDTIMEO with 64 bits
+    76, 83, // SO_PASSPIDFD, SO_PASSRIGHTS
+];
+const IPPROTO_IP: u32 = 0;
+const IP_RECVERR: u32 = 11;
+const IP_OPTIONS: &[u32] = &[
+    1, 2, 6, 8, // IP_TOS, IP_TTL, IP_RECVOPTS, IP_PKTINFO
+    10, 12, 13, 15, // IP_MTU_DISCOVER, IP_RECVTTL, IP_RECVTOS, IP_FREEBIND
+    24, 32, 33, 34, // IP_BIND_ADDRESS_NO_PORT, IP_MULTICAST_IF, IP_MULTICAST_TTL, IP_MULTICAST_LOOP
+    35, 36, // IP_ADD_MEMBERSHIP, IP_DROP_MEMBERSHIP: twenty to a socket
+    49, 50, 51, // IP_MULTICAST_ALL, IP_UNICAST_IF, IP_LOCAL_PORT_RANGE
+];
+const IPPROTO_IPV6: u32 = 41;
+const IPV6_RECVERR: u32 = 25;
+/// No memberships: of these a socket can have thousands.
+const IPV6_OPTIONS: &[u32] = &[
+    16, 17, 18, 19, // IPV6_UNICAST_HOPS, IPV6_MULTICAST_IF, IPV6_MULTICAST_HOPS, IPV6_MULTICAST_LOOP
+    23, 24, 26, 29, // IPV6_MTU_DISCOVER, IPV6_MTU, IPV6_V6ONLY, IPV6_MULTICAST_ALL
+    49, 51, 62, 66, 67, // IPV6_RECVPKTINFO, IPV6_RECVHOPLIMIT, IPV6_DONTFRAG, IPV6_RECVTCLASS, IPV6_TCLASS
+    70, 72, // IPV6_AUTOFLOWLABEL, IPV6_ADDR_PREFERENCES
+];
+const IPPROTO_TCP: u32 = 6;
+/// No keys (`TCP_MD5SIG`, `TCP_AO_ADD_KEY`), and nothing that loads or repairs.
+const TCP_OPTIONS: &[u32] = &[
+    1, 2, 3, // TCP_NODELAY, TCP_MAXSEG, TCP_CORK
+    4, 5, 6, 7, 8, 9, // TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_SYNCNT, TCP_LINGER2, TCP_DEFER_ACCEPT
+    10, 12, 13, 16,
+    17, // TCP_WINDOW_CLAMP, TCP_QUICKACK, TCP_CONGESTION, TCP_THIN_LINEAR_TIMEOUTS, TCP_THIN_DUPACK
+    18, 23, 24, 25, // TCP_USER_TIMEOUT, TCP_FASTOPEN, TCP_TIMESTAMP, TCP_NOTSENT_LOWAT
+    30, 34, 36, 37, // TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE, TCP_INQ, TCP_TX_DELAY
+];
+const IPPROTO_UDP: u32 = 17;
+/// `UDP_CORK`, `UDP_SEGMENT` and `UDP_GRO`.
+const UDP_OPTIONS: &[u32] = &[1, 103, 104];
+/// Errors that nobody fetches are kept, and counted by no cgroup. The C library's resolver asks for them, and for nothing to
+/// happen: it fails if it is refused, and takes it well if there are none.
+const RECORDING_ERRORS: Rule = refuse(0);
 
 const AF_UNIX: u32 = 1;
 const AF_INET: u32 = 2;
@@ -213,24 +266,31 @@ pub static STANDARD: &[Group] = &[
     // Out-of-band data on AF_UNIX is unused and had bugs (CVE-2025-38236).
     Group { names: "sendto sendmmsg recvfrom recvmmsg", rule: only(3, MSG_OOB, CLEAR, EOPNOTSUPP) },
     Group { names: "sendmsg recvmsg", rule: only(2, MSG_OOB, CLEAR, EOPNOTSUPP) },
-    // No lingering: of all descriptors that can be had here, only a lingering socket's close blocks, and it blocks whoever
+    // What is set by name. No lingering: of all descriptors that can be had here, only a lingering socket's close blocks, and it blocks whoever
     // closes last, which may be the supervisor if it was sent there (kernels before 6.16 cannot refuse to receive it).
     Group {
         names: "setsockopt",
-        rule: Rule::Switch {
-            argument: 1,
-            mask: ALL_BITS,
-            otherwise: Verdict::Allow,
-            cases: &[Case {
-                values: &[SOL_SOCKET],
-                rule: Rule::Switch {
-                    argument: 2,
-                    mask: ALL_BITS,
-                    otherwise: Verdict::Allow,
-                    cases: &[Case { values: &[SO_LINGER], rule: refuse(EPERM) }],
+        rule: only(
+            1,
+            ALL_BITS,
+            &[
+                Case {
+                    values: &[SOL_SOCKET],
+                    rule: options(&[allow(SOCKET_OPTIONS), Case { values: &[SO_LINGER], rule: refuse(EPERM) }]),
                 },
-            }],
-        },
+                Case {
+                    values: &[IPPROTO_IP],
+                    rule: options(&[allow(IP_OPTIONS), Case { values: &[IP_RECVERR], rule: RECORDING_ERRORS }]),
+                },
+                Case {
+                    values: &[IPPROTO_IPV6],
+                    rule: options(&[allow(IPV6_OPTIONS), Case { values: &[IPV6_RECVERR], rule: RECORDING_ERRORS }]),
+                },
+                Case { values: &[IPPROTO_TCP], rule: options(&[allow(TCP_OPTIONS)]) },
+                Case { values: &[IPPROTO_UDP], rule: options(&[allow(UDP_OPTIONS)]) },
+            ],
+            ENOPROTOOPT,
+        ),
     },
     Group { names: "ioctl", rule: only(1, ALL_BITS, &[allow(CONTROLS)], ENOTTY) },
     Group { names: "prctl", rule: only(0, ALL_BITS, &[allow(PROCESS_OPTIONS)], EPERM) },

@@ -23,6 +23,9 @@ const ENTRIES: usize = 1_000_000;
 /// Bytes of the paths of all layers together, with something for each that it takes to remember it.
 const NAMES: usize = 192 << 20;
 const EACH: usize = 32;
+/// Bytes of paths that are looked up to find where entries go, of all layers together: links that lead to and fro, each through
+/// a hundred directories, cost a hundred thousand times their size.
+const WALK: usize = 8 << 30;
 /// Longest header that goes before an entry: names and attributes.
 const LONGEST_HEADER: u64 = 1 << 20;
 /// Longest part of a path, in bytes: the kernel's limit.
@@ -43,11 +46,12 @@ pub(super) struct Left {
     entries: usize,
     /// Of what is remembered of them.
     names: usize,
+    walk: usize,
 }
 
 impl Left {
     pub(super) fn new(room: Room) -> Self {
-        Self { room, entries: ENTRIES, names: NAMES }
+        Self { room, entries: ENTRIES, names: NAMES, walk: WALK }
     }
 }
 
@@ -229,7 +233,7 @@ impl Over<'_> {
     }
 
     /// Where an entry of this name goes: links on its way are followed, each to a place in the image. `None` is the top.
-    fn place(&self, name: &[u8]) -> Result<Option<Vec<u8>>> {
+    fn place(&mut self, name: &[u8]) -> Result<Option<Vec<u8>>> {
         let plain = |part: &&[u8]| !part.is_empty() && *part != b".";
         if name.contains(&0) || name.len() > LONGEST_PATH {
             return Err(self.refused(name, "has a name that is too long, or has a NUL character in it"));
@@ -242,6 +246,8 @@ impl Over<'_> {
         };
         let (mut todo, mut at, mut links) = (parts(name), Vec::new(), 0);
         while let Some(part) = todo.pop() {
+            let step = at.len() + part.len() + EACH;
+            self.left.walk = self.left.walk.checked_sub(step).ok_or_else(|| self.refused(name, "leads to and fro"))?;
             if part == b".." {
                 at = split(&at).0;
                 continue;
