@@ -146,7 +146,7 @@ class Host:
         ]
 
     def prewarm(self, function: Function, n: int) -> None:
-        """Make `n` initialised environments of `function` ahead of need.
+        """Make `n` initialised environments of `function` ahead of need; with `reuse=False` each serves one event.
 
         Raises:
             ConfigurationError: The function belongs to another host, or `n` is no number of environments.
