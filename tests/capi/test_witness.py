@@ -273,3 +273,15 @@ def test_what_happens_beside_the_invocations_is_told_once(native):
     assert [news["level"] for news in told if "coldframe_nowhere is not preloaded" in news["message"]] == ["info"]
     assert owned_text(lambda place: lib.coldframe_host_news(host, place)) == []
     lib.coldframe_host_free(host)
+
+
+def test_an_idle_time_of_centuries_is_one_that_never_comes(tmp_path):
+    tmp_path.joinpath("app.py").write_text(ECHO)
+    with opened_host(idle_timeout_s=1e19, freeze_after_ms=1e19) as host:
+        function = new_function(host, "app.handler", tmp_path)
+        for event in (1, 2):
+            assert invoke(function, event).payload == str(event).encode()
+        told = owned_text(lambda place: lib.coldframe_host_news(host, place))
+        assert [each for each in told if each["level"] in ("warning", "error")] == []
+        check(lib.coldframe_function_close(function))
+        lib.coldframe_function_free(function)

@@ -38,7 +38,7 @@ impl Host {
     /// # Errors
     /// [`Error::HostCapability`] where the caller has no cgroups that it may use.
     pub fn new(options: Options) -> Result<Self> {
-        let core = Mutex::new(Some(Core::new(options)?));
+        let core = Mutex::new(Some(Core::new(options.bounded())?));
         Ok(Self { core, owner: Owner::default(), interpreters: Interpreters::default(), files: Mutex::default() })
     }
 

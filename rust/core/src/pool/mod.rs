@@ -54,8 +54,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// Spans that can be added to a time: nobody waits longer.
-    fn bounded(self) -> Self {
+    /// The same with spans that can be added to a time: nobody waits longer.
+    pub fn bounded(self) -> Self {
         const LONGEST: Duration = Duration::from_secs(1_000_000_000);
         Self { idle_timeout: self.idle_timeout.min(LONGEST), freeze_after: self.freeze_after.min(LONGEST), ..self }
     }
@@ -133,7 +133,6 @@ struct Share {
 impl Core {
     /// Looks at the host, collects what dead owners left, and starts the supervisor.
     pub fn new(options: Options) -> Result<Arc<Self>> {
-        let options = options.bounded();
         let house = House::new(options.take)?;
         let ready = || Ok((Nursery::new()?, Bases::new()?, Supervisor::new()?, Keeper::new()?));
         let (nursery, bases, supervisor, keeper) = ready().inspect_err(|_| {
