@@ -55,6 +55,7 @@ pub struct Options {
 
 impl Options {
     /// The same with spans that can be added to a time: nobody waits longer.
+    #[must_use]
     pub fn bounded(self) -> Self {
         const LONGEST: Duration = Duration::from_secs(1_000_000_000);
         Self { idle_timeout: self.idle_timeout.min(LONGEST), freeze_after: self.freeze_after.min(LONGEST), ..self }
