@@ -55,10 +55,12 @@ test-legacy: $(VENV)/built
 # In an emulated machine with version 2 alone, as root and as an ordinary user: a quarter of an hour, or five minutes. What it
 # runs is compiled before: there that takes a minute.
 test-vm: HOW_MUCH = all
+test-vm: WITHIN_S = 900
 test-vm-short: HOW_MUCH = short
+test-vm-short: WITHIN_S = 600
 test-vm test-vm-short: $(VENV)/vm
 	COLDFRAME_OWN_MACHINE=1 $(BIN)/python -m pytest -q --collect-only tests/vm tests/escape >/dev/null
-	$(BIN)/python tests/vm/machine.py --within 900 bash tests/vm/tests.sh $(abspath $(BIN))/python $(HOW_MUCH)
+	$(BIN)/python tests/vm/machine.py --within $(WITHIN_S) bash tests/vm/tests.sh $(abspath $(BIN))/python $(HOW_MUCH)
 
 # AWS's own runtimes with the functions of examples/runtimes, beside a stand-in for the Runtime API and in coldframe.
 # RUNTIMES="bash awslambdaric go node" takes one or two minutes, most of it the compiling of Node's, which is kept.

@@ -354,3 +354,20 @@ except KeyboardInterrupt:
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == "heard\n"
         assert time.monotonic() - begun < 10
+
+
+def test_where_environments_are_not_used_again_nobody_waits_for_one_that_goes_on(provided):
+    """It has answered, and does not ask for the next event yet: whoever may use it again would wait for that."""
+    fn = provided(
+        """
+        while True:
+            request, headers, body = following()
+            respond(request, body)
+            time.sleep(0.6)
+        """,
+        reuse=False,
+    )
+    fn(1)
+    begun = time.monotonic()
+    assert fn(2) == 2
+    assert time.monotonic() - begun < 0.25

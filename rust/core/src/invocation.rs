@@ -186,7 +186,7 @@ impl Core {
         // the end a new one.
         while let Some(environment) = self.reuse(function) {
             if !call.ticket.hold(&environment) {
-                self.give_back(&environment);
+                self.keep(&environment);
                 return Err(Error::Cancelled);
             }
             environment.note(|phases| phases.queue = Some(begun.elapsed()));

@@ -65,15 +65,15 @@ impl Place {
     }
 }
 
-/// Lets the zygote go whose last use is longest ago: it lives on for as long as environments do that were forked from it. One that
+/// Lets the zygote go whose last use is longest ago; false if none can: it lives on for as long as environments do that were forked from it. One that
 /// somebody is starting stays, since nobody is to wait for that under the lock of all.
 #[expect(clippy::mutable_key_type, reason = "keys are compared by what never changes in them")]
-fn give_one_up(places: &mut HashMap<ZygoteKey, Arc<Place>>) {
+fn give_one_up(places: &mut HashMap<ZygoteKey, Arc<Place>>) -> bool {
     let alone = places.iter().filter(|(_, place)| Arc::strong_count(place) == 1);
     let oldest = alone.min_by_key(|(_, place)| place.used.load(Ordering::Relaxed)).map(|(key, _)| key.clone());
-    if let Some(place) = oldest.and_then(|key| places.remove(&key)) {
-        place.lock().take().inspect(|zygote| zygote.retire());
-    }
+    let Some(place) = oldest.and_then(|key| places.remove(&key)) else { return false };
+    place.lock().take().inspect(|zygote| zygote.retire());
+    true
 }
 
 impl Nursery {
@@ -145,9 +145,8 @@ impl Nursery {
     fn zygote_of(&self, house: &House, key: &ZygoteKey) -> Result<Result<Arc<Zygote>, BTreeMap<String, String>>> {
         let place = {
             let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-            if !places.contains_key(key) && places.len() >= MOST_ZYGOTES {
-                give_one_up(&mut places);
-            }
+            // There may be more than that, for as long as all of them are being started.
+            while !places.contains_key(key) && places.len() >= MOST_ZYGOTES && give_one_up(&mut places) {}
             let place = Arc::clone(places.entry(key.clone()).or_default());
             place.used.store(self.uses.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
             place

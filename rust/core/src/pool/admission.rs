@@ -10,6 +10,7 @@ use crate::function::Function;
 
 /// For how long an invocation that finds no room waits for what has answered already, and goes on.
 const FINISHING: Duration = Duration::from_secs(1);
+
 impl Core {
     /// Admits an invocation. `wait`: waits for room instead of refusing.
     pub fn admit(

@@ -200,7 +200,9 @@ impl Core {
         let mut pool = self.lock();
         loop {
             let Some(environment) = pool.idle.take(function.id) else {
-                let finishing = pool.functions.get(&function.id).is_some_and(|share| share.finishing > 0);
+                let share = pool.functions.get(&function.id);
+                // Where none is used again, none of them comes back.
+                let finishing = function.spec.reuse && share.is_some_and(|share| share.finishing > 0);
                 if !finishing || begun.elapsed() >= (2 * function.init_cost()).clamp(SOON, LATE) {
                     return None;
                 }
